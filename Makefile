@@ -1,0 +1,32 @@
+# The README's commands. Each prepares what it needs; nothing is installed outside this checkout.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-slow lint lock clean
+BIN := .venv/bin
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+setup: ## Make .venv from the lock (skipped when done)
+	@bash .ci/setup
+
+run: setup ## The whole pipeline on the built-in sample, then one user's recommendations over gRPC
+	@$(BIN)/movierec run --demo
+
+test: setup ## Lint and every test CI runs
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -m "not slow"
+
+test-slow: setup ## The tests that are too long for CI
+	@$(BIN)/pytest -m slow
+
+lint: setup ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+lock: setup ## Write requirements.lock anew from pyproject.toml
+	@.uv/bin/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev pyproject.toml -o requirements.lock
+
+clean: ## Remove runs, caches and environments
+	rm -rf runs .cache .venv .uv build *.egg-info
