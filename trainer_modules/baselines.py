@@ -60,7 +60,8 @@ def recent_popularity(
     if position.size == 0:
         return np.zeros(num_movies)
     age_days = (timestamp_s.max() - timestamp_s.astype(np.int64)) / SECONDS_PER_DAY
-    return np.bincount(position, weights=0.5 ** (age_days / half_life_days), minlength=num_movies)
+    weight = 0.5 ** (age_days / half_life_days)
+    return np.bincount(position, weight, num_movies).astype(np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +143,7 @@ def fit_biases(
 
 def _check(index: Ints, size: int) -> None:
     """Raises ValueError for an index outside 0 to size - 1."""
-    if index.size and not (0 <= index.min() and index.max() < size):
+    if index.size and (index.min() < 0 or index.max() >= size):
         raise ValueError(
             f"Indices from {index.min()} to {index.max()} where only 0 to {size - 1} exist:"
             " drop the rows that the catalog or the user list does not know before counting."
