@@ -1,0 +1,212 @@
+"""The pipeline as a graph: a pure function of settings and digests. It reads like the README's picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.transform.component import Transform
+from tfx.orchestration import metadata, pipeline
+from tfx.proto import transform_pb2
+
+from components.anomaly_gate import AnomalyGate
+from components.atomic_push import AtomicPush
+from components.infra_validation import InfraValidation
+from components.last_blessed import LastBlessed
+from components.movielens_example_gen import MovieLensExampleGen
+from components.pinned_schema import PinnedSchema
+from components.ranking_evaluation import RankingEvaluation
+from components.recommender_trainer import RecommenderTrainer
+from components.retrieval_evaluation import RetrievalEvaluation
+from pipeline.settings import Model, Settings
+from trainer_modules import contract, features
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the ratings lie and what they are, as the runner found them."""
+
+    path: str
+    """Folder of the unpacked edition."""
+    digest: str
+    """sha256 of the content: the cache must see a change that size and date do not show."""
+    environment: str
+    """Which part of the schema holds for this edition."""
+    rating_range: tuple[float, float]
+    """Fewest and most stars the edition allows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Digests:
+    """sha256 of the code behind each component that the cache would otherwise not see."""
+
+    ingest: str
+    schema: str
+    gate: str
+    preprocessing: str
+    retrieval: str
+    ranking: str
+    last_blessed: str
+    retrieval_evaluation: str
+    ranking_evaluation: str
+    infra_validation: str
+    push: str
+
+
+def create_pipeline(
+    settings: Settings, source: Source, digests: Digests, beam_arguments: list[str] | None = None
+) -> pipeline.Pipeline:
+    """Builds the graph; touches neither environment nor disk.
+
+    Args:
+      settings: of the run.
+      source: the data.
+      digests: of the code, handed in by the runner.
+      beam_arguments: of the engine that runs the Beam stages.
+    """
+    root = settings.root_path
+
+    # Ratings joined with users and movies, each with the history before it; the catalog; every user's state.
+    ingest = MovieLensExampleGen(
+        input_path=source.path,
+        dataset=settings.dataset,
+        split=settings.split,
+        seed=settings.seed,
+        history_length=features.HISTORY_LENGTH,
+        max_bad_share=settings.max_bad_share,
+        rejected_path=str(root / "rejected"),
+        data_digest=source.digest,
+        code=digests.ingest,
+    )
+
+    # The schema is checked in: one inferred from the data could not flag that same data.
+    schema = PinnedSchema(
+        environment=source.environment,
+        rating_min=source.rating_range[0],
+        rating_max=source.rating_range[1],
+        schema_digest=digests.schema,
+    )
+
+    statistics = StatisticsGen(examples=ingest.outputs["examples"], schema=schema.outputs["schema"])
+
+    validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"])
+
+    # ExampleValidator only writes anomalies down; the gate stops the run on them.
+    gate = AnomalyGate(anomalies=validator.outputs["anomalies"], code=digests.gate)
+
+    # Vocabularies and buckets come from the fit rows, never from test.
+    transform = Transform(
+        examples=ingest.outputs["examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn="trainer_modules.preprocessing.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(analyze=list(features.FIT_SPLITS), transform=list(features.SPLITS)),
+        disable_statistics=True,
+        custom_config={"code": digests.preprocessing},
+    )
+    transform.add_upstream_node(gate)
+
+    def trainer(name: str, model: Model, code: str) -> RecommenderTrainer:
+        return RecommenderTrainer(
+            examples=transform.outputs["transformed_examples"],
+            catalog=ingest.outputs["catalog"],
+            user_state=ingest.outputs["user_state"],
+            transform_graph=transform.outputs["transform_graph"],
+            schema=schema.outputs["schema"],
+            run_fn=f"trainer_modules.{name}.run_fn",
+            custom_config={**_training(settings, source, model), "code": code},
+        ).with_id(f"{name.capitalize()}Trainer")
+
+    # Tuned on eval, fitted anew on train + eval.
+    retrieval_trainer = trainer(contract.RETRIEVAL, settings.retrieval, digests.retrieval)
+    ranking_trainer = trainer(contract.RANKING, settings.ranking, digests.ranking)
+
+    # What each candidate must not fall behind; nothing on a first run.
+    retrieval_baseline = LastBlessed(
+        model=retrieval_trainer.outputs["model"],
+        trainer_id="RetrievalTrainer",
+        blessing_producer_id="RetrievalEvaluation",
+        code=digests.last_blessed,
+    ).with_id("RetrievalLastBlessed")
+    ranking_baseline = LastBlessed(
+        model=ranking_trainer.outputs["model"],
+        trainer_id="RankingTrainer",
+        blessing_producer_id="RankingEvaluation",
+        code=digests.last_blessed,
+    ).with_id("RankingLastBlessed")
+
+    # Test rows, looked at once: popularity, biases and the last blessed model stand beside.
+    retrieval_evaluation = RetrievalEvaluation(
+        model=retrieval_trainer.outputs["model"],
+        baseline_model=retrieval_baseline.outputs["model"],
+        examples=ingest.outputs["examples"],
+        catalog=ingest.outputs["catalog"],
+        user_state=ingest.outputs["user_state"],
+        gates=_gates(settings.retrieval, settings.split),
+        code=digests.retrieval_evaluation,
+    )
+    ranking_evaluation = RankingEvaluation(
+        model=ranking_trainer.outputs["model"],
+        baseline_model=ranking_baseline.outputs["model"],
+        examples=ingest.outputs["examples"],
+        catalog=ingest.outputs["catalog"],
+        user_state=ingest.outputs["user_state"],
+        schema=schema.outputs["schema"],
+        gates=_gates(settings.ranking, settings.split),
+        code=digests.ranking_evaluation,
+    )
+
+    # The blessed candidates, loaded in a fresh server process and asked real questions.
+    infra = InfraValidation(
+        retrieval_model=retrieval_trainer.outputs["model"],
+        ranking_model=ranking_trainer.outputs["model"],
+        retrieval_blessing=retrieval_evaluation.outputs["blessing"],
+        ranking_blessing=ranking_evaluation.outputs["blessing"],
+        user_state=ingest.outputs["user_state"],
+        rating_min=source.rating_range[0],
+        rating_max=source.rating_range[1],
+        code=digests.infra_validation,
+    )
+
+    # Both or neither, under one version number, at once for whoever watches.
+    push = AtomicPush(
+        retrieval_model=retrieval_trainer.outputs["model"],
+        ranking_model=ranking_trainer.outputs["model"],
+        retrieval_blessing=retrieval_evaluation.outputs["blessing"],
+        ranking_blessing=ranking_evaluation.outputs["blessing"],
+        infra_blessing=infra.outputs["blessing"],
+        destination=str(root / "models"),
+        keep_versions=settings.keep_versions,
+        code=digests.push,
+    )
+
+    return pipeline.Pipeline(
+        pipeline_name="movierec",
+        pipeline_root=str(root / "artifacts"),
+        components=[
+            ingest, schema, statistics, validator, gate, transform, retrieval_trainer, ranking_trainer,
+            retrieval_baseline, ranking_baseline, retrieval_evaluation, ranking_evaluation, infra, push,
+        ],
+        enable_cache=True,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite")),
+        beam_pipeline_args=beam_arguments or [],
+    )
+
+
+def _training(settings: Settings, source: Source, model: Model) -> dict[str, Any]:
+    """What a run_fn is told."""
+    return {
+        "family": model.family,
+        "hyperparameters": model.hyperparameters,
+        "seed": settings.seed,
+        "user_snapshot": settings.user_snapshot,
+        "rating_range": list(source.rating_range),
+    }
+
+
+def _gates(model: Model, split: str) -> str:
+    """The split's corridors as JSON: exec properties are flat."""
+    corridors = {metric: dataclasses.asdict(gate) for metric, gate in model.gates.get(split, {}).items()}
+    return json.dumps(corridors, sort_keys=True)

@@ -1,0 +1,74 @@
+"""The root folder: everything one data set and split has made. It refuses another's runs and a second run at once.
+
+    root.json          which data set, split and seed it belongs to
+    metadata.sqlite    ML Metadata
+    artifacts/         what the components made
+    models/            {retrieval,ranking}/<version>/: what the server watches
+    rejected/          bad rows set aside
+    logs/              one file a run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import pathlib
+from collections.abc import Iterator
+
+from components.errors import InputError
+from pipeline.settings import Settings
+
+RUNS = pathlib.Path("runs")
+
+
+def models_path(root: pathlib.Path) -> pathlib.Path:
+    """The folder of both models' version folders."""
+    return root / "models"
+
+
+@contextlib.contextmanager
+def claimed(settings: Settings) -> Iterator[pathlib.Path]:
+    """Makes the root if need be and holds it for the time of a run.
+
+    Raises:
+      InputError: it belongs to another data set or split, or another run is in it.
+    """
+    root = settings.root_path
+    identity = {"dataset": settings.dataset, "split": settings.split}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "logs").mkdir(exist_ok=True)
+        lock = (root / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"--root {root}: {error.strerror}; give a folder that can be written") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another run is in {root}; wait for it or give another --root") from None
+        path = root / "root.json"
+        owner = json.loads(path.read_text()) if path.is_file() else identity
+        if owner != identity:
+            raise InputError(
+                f"{root} belongs to {owner['dataset']} split {owner['split']}, this run is {settings.dataset} split"
+                f" {settings.split}: one root holds one data set and split; give another --root"
+            )
+        path.write_text(json.dumps(identity, indent=1) + "\n")
+        yield root
+
+
+def find(root: pathlib.Path | None) -> pathlib.Path:
+    """The root a verb reads: the one given, else the one under runs/ that ran last.
+
+    Raises:
+      InputError: there is none.
+    """
+    if root is not None:
+        if not (root / "metadata.sqlite").is_file():
+            raise InputError(f"--root {root} holds no run (no metadata.sqlite); `movierec run --root {root}` makes one")
+        return root.absolute()
+    ran = sorted(RUNS.glob("*/metadata.sqlite"), key=lambda path: path.stat().st_mtime)
+    if not ran:
+        raise InputError(f"no run under {RUNS.absolute()}; `movierec run` makes one, --root DIR names another place")
+    return ran[-1].parent.absolute()

@@ -1,0 +1,137 @@
+"""What a run is told: frozen records, filled from a preset, a file and the command line, in that order.
+
+The only module that reads settings from files.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import pathlib
+from dataclasses import field
+from typing import Any
+
+import pydantic
+import tomli
+from pydantic.dataclasses import dataclass
+
+from components.errors import InputError
+
+DATASETS = ("sample", "ml-100k", "ml-latest-small")
+SPLITS = ("leave_last_out", "random")
+
+_STRICT = pydantic.ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Gate:
+    """The corridor a metric must lie in for its model to be blessed."""
+
+    min: float | None = None
+    """Below it the model is not good enough."""
+    max: float | None = None
+    """Above it the figure is too good to be true: a leak."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Model:
+    """One of the two models."""
+
+    family: str
+    """Which model family is trained: a file in trainer_modules/."""
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    """The family's own settings (trainer_modules/hyperparameters.py says which); unnamed ones keep their defaults."""
+    gates: dict[str, dict[str, Gate]] = field(default_factory=dict)
+    """Split -> metric -> corridor. A split without gates is judged by its baselines alone."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Settings:
+    """Everything a run depends on, but for the code and the data's content."""
+
+    dataset: str = "sample"
+    """A MovieLens edition, or `sample`, the generated data set."""
+    data_dir: pathlib.Path | None = None
+    """An unpacked edition or its zip; None: the cache, else a download."""
+    cache_dir: pathlib.Path = pathlib.Path(".cache")
+    """Where downloads and the generated sample are kept."""
+    split: str = "leave_last_out"
+    """How rows are divided into train, eval and test."""
+    root: pathlib.Path | None = None
+    """Folder of everything the run keeps; None: runs/DATASET-SPLIT."""
+    seed: int = 7
+    """Of the random split and of both trainings."""
+    max_bad_share: float = pydantic.Field(default=0.01, ge=0, le=1)
+    """Share of the ratings file that may be bad and set aside; above it the run stops."""
+    user_snapshot: bool = True
+    """Whether the served models carry what each user has rated. It is personal data inside a model file."""
+    keep_versions: int = pydantic.Field(default=5, ge=1)
+    """Pushed versions kept on disk, the newest included."""
+    retrieval: Model = field(default_factory=lambda: Model(family="two_tower"))
+    ranking: Model = field(default_factory=lambda: Model(family="deep"))
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("dataset", self.dataset, DATASETS), ("split", self.split, SPLITS)):
+            if value not in known:
+                raise InputError(f"{name} is {value!r}; known are: {', '.join(known)}")
+
+    @property
+    def root_path(self) -> pathlib.Path:
+        """The root folder, absolute."""
+        return (self.root or pathlib.Path("runs") / f"{self.dataset}-{self.split}").absolute()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data was generated: its figures say nothing about real people."""
+        return self.dataset == "sample"
+
+
+def load(dataset: str = "sample", settings_path: pathlib.Path | None = None, **overrides: Any) -> Settings:
+    """The data set's preset, then the user's file, then the overrides that are not None.
+
+    Args:
+      dataset: chooses the preset.
+      settings_path: a TOML file with any of Settings' fields.
+      **overrides: fields of Settings, as the command line gives them; None means not given.
+
+    Raises:
+      InputError: a file that cannot be read, an unknown field or a value out of range, each named.
+    """
+    if dataset not in DATASETS:
+        raise InputError(f"dataset is {dataset!r}; known are: {', '.join(DATASETS)}")
+    preset = importlib.resources.files("pipeline") / "presets" / f"{dataset}.toml"
+    values = _parse(preset.read_bytes(), f"preset {dataset}")
+    if settings_path is not None:
+        try:
+            content = settings_path.read_bytes()
+        except OSError as error:
+            raise InputError(f"--settings {settings_path}: {error.strerror}; give a readable TOML file") from error
+        values = _merged(values, _parse(content, str(settings_path)))
+    values = _merged(values, {name: value for name, value in overrides.items() if value is not None})
+    try:
+        return Settings(**{**values, "dataset": dataset})
+    except (pydantic.ValidationError, TypeError) as error:
+        raise InputError(f"settings: {_readable(error)}") from error
+
+
+def _parse(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        return tomli.loads(content.decode())
+    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        raise InputError(f"{name} is not valid TOML: {error}") from error
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`under` with `over` laid on it, table by table."""
+    result = dict(under)
+    for name, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(name), dict)
+        result[name] = _merged(result[name], value) if both else value
+    return result
+
+
+def _readable(error: pydantic.ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc']))}: {item['msg']} (seen: {item['input']!r})" for item in error.errors()
+    )

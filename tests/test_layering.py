@@ -1,0 +1,66 @@
+"""Who may import whom, read from the source."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGES = ("components", "pipeline", "serving", "trainer_modules")
+PURE_MODULES = ("features", "contract", "metrics", "top_k", "baselines")
+PURE = {"trainer_modules", *(f"trainer_modules.{name}" for name in PURE_MODULES)}
+ALLOWED = {
+    "trainer_modules.features": set(),
+    "trainer_modules.contract": set(),
+    "trainer_modules.hyperparameters": set(),
+    "trainer_modules": {"trainer_modules"},
+    "components.infra_validation": {"components", "serving", *PURE},
+    "components": {"components", *PURE},
+    "serving": {"serving", "trainer_modules", "trainer_modules.contract"},
+    "pipeline.graph": {"components", "pipeline.settings", "trainer_modules", *PURE},
+    "pipeline": set(PACKAGES),
+}
+
+
+def modules():
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+def our_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in PACKAGES)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+            for alias in node.names:
+                below = ROOT.joinpath(*node.module.split("."), alias.name)
+                is_module = below.is_dir() or below.with_suffix(".py").is_file()
+                yield f"{node.module}.{alias.name}" if is_module else node.module
+
+
+def allowed(module, imported):
+    rule = next(ALLOWED[name] for name in _parents(module) if name in ALLOWED)
+    # A whole package in a rule covers what is inside it, but `trainer_modules` alone stands for its __init__ only,
+    # save for itself.
+    deep = rule - {"trainer_modules"} if not module.startswith("trainer_modules") else rule
+    return imported in rule or any(parent in deep for parent in _parents(imported))
+
+
+def _parents(name):
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
+
+
+@pytest.mark.parametrize("module, path", list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_follow_the_rooms(module, path):
+    wrong = sorted({name for name in our_imports(path) if not allowed(module, name)})
+    assert not wrong, f"{module} imports {wrong}"
+
+
+def test_the_rule_can_fail():
+    assert not allowed("components.atomic_push", "trainer_modules.two_tower")
+    assert not allowed("components.atomic_push", "serving.server")
+    assert not allowed("serving.client", "components.errors")
+    assert not allowed("trainer_modules.two_tower", "components.errors")
+    assert allowed("components.infra_validation", "serving.server")
