@@ -1,0 +1,239 @@
+"""The folder a model server watches: both models pushed under one version number, or neither.
+
+    DESTINATION/
+      ranking/3/ ...        what servers watch: a folder appears here complete, by one rename, or not at all
+      retrieval/3/ ...
+      versions.json         the greatest version ever used, and where each version came from
+      .staging-4/ ...       a push under way: the same file system, outside the watched folders
+      .journal.json         that push, once staging is complete: whoever finds it completes the push
+      .removing-ranking-1/  an old version, renamed away before it is deleted
+      .lock                 held while anything changes; the system drops it when its holder is killed
+
+Local paths only, and no TensorFlow or TFX: a killed push must be cheap to try in a test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trainer_modules import contract
+
+VERSIONS_FILE = "versions.json"
+_JOURNAL_FILE = ".journal.json"
+_LOCK_FILE = ".lock"
+_STAGING = ".staging-"
+_REMOVING = ".removing-"
+_SAVED_MODEL_FILE = "saved_model.pb"
+_CHUNK_BYTES = 1 << 20
+
+_LOG = logging.getLogger("movierec.push")
+
+
+@dataclasses.dataclass(frozen=True)
+class Push:
+    """What a push came to."""
+
+    version: int
+    """The version that holds the content."""
+    pushed: bool
+    """False: the newest version held that content already, and nothing was written."""
+    record: dict[str, Any]
+    """What versions.json says of the version."""
+
+
+def push(
+    destination: str | os.PathLike[str],
+    sources: Mapping[str, str | os.PathLike[str]],
+    keep_versions: int,
+    origin: Mapping[str, Any],
+) -> Push:
+    """Pushes both models as one new version, unless the newest version holds the same content.
+
+    Args:
+      destination: folder above the models' own folders; made where it is missing.
+      sources: model name -> folder of its SavedModel; exactly contract.MODELS.
+      keep_versions: versions to keep, the new one included; at least 1. Older ones that this store wrote are removed.
+      origin: JSON-able facts of where the models come from, kept with the version.
+
+    Raises:
+      ValueError: other models than contract.MODELS, a folder without a SavedModel, or keep_versions below 1.
+    """
+    if set(sources) != set(contract.MODELS):
+        names = " and ".join(contract.MODELS)
+        raise ValueError(f"asked to push {sorted(sources)}, but {names} are pushed together or not at all")
+    if keep_versions < 1:
+        raise ValueError(f"keep_versions is {keep_versions}, but the version that is served must stay: give at least 1")
+    paths = {name: pathlib.Path(sources[name]) for name in contract.MODELS}
+    for name, path in paths.items():
+        if not (path / _SAVED_MODEL_FILE).is_file():
+            raise ValueError(f"{path} holds no {_SAVED_MODEL_FILE}, so there is no {name} model to push")
+    root = pathlib.Path(destination)
+    with _locked(root):
+        _recover(root)
+        digest = content_digest(paths)
+        newest = _newest_complete(root)
+        if newest and content_digest({name: root / name / str(newest) for name in contract.MODELS}) == digest:
+            return Push(newest, False, _versions(root)["versions"].get(str(newest), {}))
+        version = 1 + max([_versions(root)["greatest"], *_numbers(root)])
+        record = {
+            **origin,
+            "digest": digest,
+            "pushed_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        }
+        staging = root / f"{_STAGING}{version}"
+        for name, path in paths.items():
+            _copy_durably(path, staging / name)
+        _sync(staging)
+        # From here on the push is decided: a crash is rolled forward.
+        _write_durably(root / _JOURNAL_FILE, {"version": version, "record": record})
+        _complete(root)
+        _prune(root, keep_versions)
+        return Push(version, True, record)
+
+
+def recover(destination: str | os.PathLike[str]) -> int | None:
+    """Completes or undoes a push that was killed; does nothing where none was. May be called at any time.
+
+    Returns:
+      The version that was completed, or None.
+    """
+    root = pathlib.Path(destination)
+    if not root.is_dir():
+        return None
+    with _locked(root):
+        return _recover(root)
+
+
+def newest(destination: str | os.PathLike[str]) -> int | None:
+    """The newest version that both models have, or None."""
+    return _newest_complete(pathlib.Path(destination))
+
+
+def read_versions(destination: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """Version -> what was pushed under it: digest, pushed_at and the origin; removed versions included."""
+    return _versions(pathlib.Path(destination))["versions"]
+
+
+def content_digest(paths: Mapping[str, str | os.PathLike[str]]) -> str:
+    """sha256 over the names and bytes of all files below the folders, in the order of the models' names."""
+    digest = hashlib.sha256()
+    for name in sorted(paths):
+        base = pathlib.Path(paths[name])
+        for path in sorted(path for path in base.rglob("*") if path.is_file()):
+            digest.update(f"{name}/{path.relative_to(base).as_posix()}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _recover(root: pathlib.Path) -> int | None:
+    completed = None
+    if (root / _JOURNAL_FILE).exists():
+        completed = _complete(root)
+        _LOG.info("completed the push of version %d, which had been cut off", completed)
+    for path in root.iterdir():
+        if path.name.startswith((_STAGING, _REMOVING)):
+            shutil.rmtree(path)
+    return completed
+
+
+def _complete(root: pathlib.Path) -> int:
+    """Does what the journal says, from wherever it stands. Every step may already have been done."""
+    journal = json.loads((root / _JOURNAL_FILE).read_text())
+    version: int = journal["version"]
+    staging = root / f"{_STAGING}{version}"
+    for name in contract.MODELS:
+        if (staging / name).is_dir():
+            (root / name).mkdir(exist_ok=True)
+            (staging / name).rename(root / name / str(version))
+            _sync(root / name)
+    _sync(root)
+    versions = _versions(root)
+    versions["greatest"] = max(versions["greatest"], version)
+    versions["versions"][str(version)] = journal["record"]
+    _write_durably(root / VERSIONS_FILE, versions)
+    (root / _JOURNAL_FILE).unlink()
+    if staging.is_dir():
+        staging.rmdir()
+    _sync(root)
+    return version
+
+
+def _prune(root: pathlib.Path, keep_versions: int) -> None:
+    """Removes what this store wrote and no longer keeps. A folder put there by hand is not ours to remove."""
+    ours = _versions(root)["versions"]
+    for version in sorted(map(int, ours), reverse=True)[keep_versions:]:
+        for name in contract.MODELS:
+            path = root / name / str(version)
+            if path.is_dir():
+                away = root / f"{_REMOVING}{name}-{version}"
+                path.rename(away)
+                shutil.rmtree(away)
+
+
+def _newest_complete(root: pathlib.Path) -> int | None:
+    """The newest version, if it is the same for both models."""
+    newest_of = [max(_numbers(root, (name,)), default=0) for name in contract.MODELS]
+    return newest_of[0] if newest_of[0] and len(set(newest_of)) == 1 else None
+
+
+def _numbers(root: pathlib.Path, names: tuple[str, ...] = contract.MODELS) -> list[int]:
+    """Version numbers as a server reads them: `0008` is 8."""
+    return [
+        int(path.name)
+        for name in names
+        if (root / name).is_dir()
+        for path in (root / name).iterdir()
+        if path.name.isdecimal()
+    ]
+
+
+def _versions(root: pathlib.Path) -> dict[str, Any]:
+    path = root / VERSIONS_FILE
+    return json.loads(path.read_text()) if path.exists() else {"greatest": 0, "versions": {}}
+
+
+def _copy_durably(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a folder and makes the disk hold it before returning."""
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for path in target.rglob("*"):
+        _sync(path)
+    _sync(target)
+
+
+def _write_durably(path: pathlib.Path, value: dict[str, Any]) -> None:
+    """Writes JSON so that a reader, after a crash too, finds the old or the new content, whole."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    _sync(beside)
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: pathlib.Path) -> None:
+    """fsync of a file or of a folder's entries."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(root: pathlib.Path) -> Iterator[None]:
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / _LOCK_FILE).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
