@@ -1,8 +1,12 @@
-"""Digests of code, so that the cache sees an edit: TFX's cache key knows a dotted path's name, not its content."""
+"""What the graph cannot see by itself: the data and the code, told by their digests.
+
+TFX's cache key knows a dotted path's name, not its content, and a file's size and date, not what is in it.
+"""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import importlib.util
 import pathlib
@@ -11,24 +15,76 @@ from collections.abc import Iterator
 PACKAGES = ("components", "pipeline", "serving", "trainer_modules")
 
 
-def code_digest(*modules: str) -> str:
-    """sha256 over the source of the modules and of everything of ours that they import, directly or not.
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the ratings lie and what they are, as the runner found them."""
+
+    path: str
+    """Folder of the unpacked edition."""
+    digest: str
+    """sha256 of the content."""
+    environment: str
+    """Which part of the schema holds for this edition."""
+    rating_range: tuple[float, float]
+    """Fewest and most stars the edition allows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Digests:
+    """sha256 of the code behind each component."""
+
+    ingest: str
+    schema: str
+    gate: str
+    preprocessing: str
+    retrieval: str
+    ranking: str
+    last_blessed: str
+    retrieval_evaluation: str
+    ranking_evaluation: str
+    infra_validation: str
+    push: str
+
+
+def of_code() -> Digests:
+    """The digests of the code as it lies on disk now."""
+    return Digests(
+        ingest=code_digest("components.movielens_example_gen"),
+        schema=code_digest("components.pinned_schema", data=("components/schema/schema.pbtxt",)),
+        gate=code_digest("components.anomaly_gate"),
+        preprocessing=code_digest("trainer_modules.preprocessing"),
+        retrieval=code_digest("trainer_modules.retrieval"),
+        ranking=code_digest("trainer_modules.ranking"),
+        last_blessed=code_digest("components.last_blessed"),
+        retrieval_evaluation=code_digest("components.retrieval_evaluation"),
+        ranking_evaluation=code_digest("components.ranking_evaluation"),
+        infra_validation=code_digest("components.infra_validation"),
+        push=code_digest("components.atomic_push"),
+    )
+
+
+def code_digest(module: str, data: tuple[str, ...] = ()) -> str:
+    """sha256 over the source of a module and of everything of ours that it imports, directly or not.
 
     Nothing is imported: the imports are read from the source.
 
     Args:
-      *modules: dotted names, such as "trainer_modules.retrieval".
+      module: dotted name, such as "trainer_modules.retrieval".
+      data: files it reads, such as "components/schema/schema.pbtxt".
     """
-    sources = dict(sorted(_closure(modules).items()))
+    sources = _closure(module)
+    for name in data:
+        package, _, rest = name.partition("/")
+        sources[name] = (_package_path(package) / rest).read_bytes()
     digest = hashlib.sha256()
-    for name, source in sources.items():
+    for name, source in sorted(sources.items()):
         digest.update(f"{name}\0{len(source)}\0".encode() + source)
     return digest.hexdigest()
 
 
-def _closure(modules: tuple[str, ...]) -> dict[str, bytes]:
+def _closure(module: str) -> dict[str, bytes]:
     sources: dict[str, bytes] = {}
-    waiting = list(modules)
+    waiting = [module]
     while waiting:
         name = waiting.pop()
         if name in sources:
@@ -56,7 +112,11 @@ def _source_path(name: str) -> pathlib.Path | None:
     package, *rest = name.split(".")
     if package not in PACKAGES:
         return None
-    spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations
-    base = pathlib.Path(spec.submodule_search_locations[0], *rest)
+    base = _package_path(package).joinpath(*rest)
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
+
+
+def _package_path(package: str) -> pathlib.Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations, f"{package} is not installed"
+    return pathlib.Path(spec.submodule_search_locations[0])

@@ -21,39 +21,9 @@ from components.pinned_schema import PinnedSchema
 from components.ranking_evaluation import RankingEvaluation
 from components.recommender_trainer import RecommenderTrainer
 from components.retrieval_evaluation import RetrievalEvaluation
+from pipeline.digests import Digests, Source
 from pipeline.settings import Model, Settings
 from trainer_modules import contract, features
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Where the ratings lie and what they are, as the runner found them."""
-
-    path: str
-    """Folder of the unpacked edition."""
-    digest: str
-    """sha256 of the content: the cache must see a change that size and date do not show."""
-    environment: str
-    """Which part of the schema holds for this edition."""
-    rating_range: tuple[float, float]
-    """Fewest and most stars the edition allows."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Digests:
-    """sha256 of the code behind each component that the cache would otherwise not see."""
-
-    ingest: str
-    schema: str
-    gate: str
-    preprocessing: str
-    retrieval: str
-    ranking: str
-    last_blessed: str
-    retrieval_evaluation: str
-    ranking_evaluation: str
-    infra_validation: str
-    push: str
 
 
 def create_pipeline(

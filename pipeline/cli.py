@@ -1,0 +1,202 @@
+"""The command line: verbs only. Each imports what it needs when it is called, so that --help is quick."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from components.errors import InputError
+
+DONE, FAULT, BAD_INPUT, NOT_BLESSED = 0, 1, 2, 3
+"""Exit status of every verb."""
+
+DEFAULT_ADDRESS = "127.0.0.1:8500"
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_PATH = click.Path(path_type=pathlib.Path)
+
+
+def _root_option(function: _F) -> _F:
+    return click.option(
+        "--root", type=_PATH, help="Folder of the run. Default: runs/DATASET-SPLIT for run, else the newest root."
+    )(function)
+
+
+def _server_options(function: _F) -> _F:
+    function = click.option("--address", default=DEFAULT_ADDRESS, show_default=True, help="gRPC address.")(function)
+    return click.option(
+        "--deadline", "deadline_s", type=click.FloatRange(min=0.001), default=5.0, show_default=True,
+        help="Seconds to wait for the server.",
+    )(function)
+
+
+def _batch_options(function: _F) -> _F:
+    function = click.option(
+        "--as-of", type=click.Choice(["train", "eval", "all"]), default="all", show_default=True,
+        help="Batch: the last split whose rows count as known, as state and as mask.",
+    )(function)
+    return click.option("--output", type=_PATH, help="Batch: the CSV file to write.")(function)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="movierec")
+def cli() -> None:
+    """A production recommender on TFX: MovieLens in, blessed models out, served over gRPC.
+
+    Exit status: 0 done (pushed, or nothing new to push), 1 a fault, 2 bad input or usage, 3 ran but not blessed.
+    """
+
+
+@cli.command()
+@click.option("--dataset", default="sample", show_default=True, help="sample (synthetic), ml-100k, ml-latest-small.")
+@click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip; else the cache, else a download.")
+@click.option("--split", help="leave_last_out (default) or random.")
+@_root_option
+@click.option("--seed", type=int, help="Of the random split and of both trainings. Default: 7.")
+@click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")
+@click.option("--user-snapshot/--no-user-snapshot", default=None, help="Whether models carry users' histories.")
+@click.option("--settings", "settings_path", type=_PATH, help="A TOML file with any setting (pipeline/settings.py).")
+@click.option("--demo", is_flag=True, help="Then serve the models and ask for one user's recommendations.")
+def run(demo: bool, **options: Any) -> None:
+    """Run the pipeline: ingest, validate, transform, train, evaluate, bless, push."""
+    from pipeline import run_local, screens, settings
+
+    outcome = run_local.run(settings.load(**options))
+    screens.show_outcome(outcome)
+    if demo and outcome.pushed_version:
+        from pipeline import demo as demonstration
+
+        demonstration.ask_one_user(outcome.root_path)
+    sys.exit(DONE if outcome.blessed else NOT_BLESSED)
+
+
+@cli.command()
+@_root_option
+@click.option("--address", default=DEFAULT_ADDRESS, show_default=True, help="Where to listen.")
+@click.option(
+    "--server", "kind", default="auto", show_default=True,
+    type=click.Choice(["auto", "tensorflow_model_server", "container", "embedded"]), help="Which server to start.",
+)
+def serve(root: pathlib.Path | None, address: str, kind: str) -> None:
+    """Serve the pushed models: tensorflow_model_server, else a container, else the embedded server."""
+    from pipeline import serve as serving_verb
+
+    serving_verb.serve(root, address, kind)
+
+
+@cli.command()
+@click.argument("user_id", required=False)
+@click.option("-k", "k", type=click.IntRange(min=1, max=1000), default=10, show_default=True, help="How many movies.")
+@click.option("--exclude", multiple=True, metavar="MOVIE_ID", help="A movie not to show; may be repeated.")
+@_server_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--all", "all_users", is_flag=True, help="Batch: every user, from the pushed models, without a server.")
+@click.option("--stage", type=click.Choice(["retrieval", "merged"]), default="merged", show_default=True,
+              help="Batch: retrieval's order, or the order that is shown.")
+@_batch_options
+@_root_option
+def recommend(
+    user_id: str | None, k: int, exclude: tuple[str, ...], address: str, deadline_s: float, as_json: bool,
+    all_users: bool, stage: str, as_of: str, output: pathlib.Path | None, root: pathlib.Path | None,
+) -> None:
+    """Recommend movies to USER_ID over gRPC, or to every user into a file (--all --output FILE)."""
+    if all_users == (user_id is not None) or all_users != (output is not None):
+        raise click.UsageError("give a USER_ID, or --all with --output FILE")
+    if all_users:
+        from pipeline import batch
+
+        batch.recommend_all(root, k=k, as_of=as_of, stage=stage, exclude=exclude, output_path=output)
+        return
+    from pipeline import screens
+    from serving.client import RecommenderClient
+
+    with RecommenderClient(address, timeout_s=deadline_s) as client:
+        screens.show_recommendations(client.recommend(user_id, k, exclude=exclude), as_json)
+
+
+@cli.command()
+@click.argument("user_id", required=False)
+@click.argument("movie_id", nargs=-1)
+@click.option("--title", multiple=True, help='A movie by its title, such as "Speed (1994)"; may be repeated.')
+@_server_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--pairs", type=_PATH, help="Batch: a CSV file with columns user_id, movie_id.")
+@_batch_options
+@_root_option
+def rank(
+    user_id: str | None, movie_id: tuple[str, ...], title: tuple[str, ...], address: str, deadline_s: float,
+    as_json: bool, pairs: pathlib.Path | None, as_of: str, output: pathlib.Path | None, root: pathlib.Path | None,
+) -> None:
+    """Predict the stars USER_ID would give each MOVIE_ID, or those of a file's pairs (--pairs FILE --output FILE)."""
+    if (pairs is None) != (output is None) or (pairs is None) != (user_id is not None):
+        raise click.UsageError("give a USER_ID and movies, or --pairs FILE with --output FILE")
+    if pairs is not None:
+        from pipeline import batch
+
+        batch.rank_pairs(root, pairs_path=pairs, as_of=as_of, output_path=output)
+        return
+    if not movie_id and not title:
+        raise click.UsageError("give MOVIE_IDs or --title")
+    from pipeline import catalog, screens
+    from serving.client import RecommenderClient
+
+    movie_ids = [*movie_id, *(catalog.ids_of_titles(root, title) if title else ())]
+    with RecommenderClient(address, timeout_s=deadline_s) as client:
+        screens.show_ranked(client.rank(user_id, movie_ids), as_json)
+
+
+@cli.command()
+@_root_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: every metric of both models.")
+def metrics(root: pathlib.Path | None, as_json: bool) -> None:
+    """Show the last run's metrics beside popularity, biases and the last blessed models."""
+    from pipeline import root as roots
+    from pipeline import screens
+    from pipeline.lineage import Lineage
+
+    found = roots.find(root)
+    screens.show_metrics(found, Lineage(found).metrics(), as_json)
+
+
+@cli.command()
+@_root_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def lineage(root: pathlib.Path | None, as_json: bool) -> None:
+    """Show what ran, how long, what the cache answered, and where each pushed version came from."""
+    from pipeline import root as roots
+    from pipeline import screens
+    from pipeline.lineage import Lineage
+
+    screens.show_lineage(Lineage(roots.find(root)), as_json)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
+    """Check this machine: Python, pinned packages, disk, port, servers, data."""
+    from pipeline import doctor as checks
+    from pipeline import screens
+
+    sys.exit(DONE if screens.show_checks(checks.run(DEFAULT_ADDRESS), as_json) else FAULT)
+
+
+def main() -> None:
+    """Console entry point: turns known errors into one message and an exit status."""
+    try:
+        cli()
+    except InputError as error:
+        _stop(error, BAD_INPUT)
+    except Exception as error:
+        # An error of our own says all there is to say; anything else is a bug and shows its traceback.
+        if type(error).__module__.partition(".")[0] not in ("pipeline", "components", "serving", "trainer_modules"):
+            raise
+        _stop(error, FAULT)
+
+
+def _stop(error: Exception, status: int) -> None:
+    click.echo(f"movierec: {error}", err=True)
+    sys.exit(status)

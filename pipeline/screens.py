@@ -1,0 +1,163 @@
+"""What the verbs print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import rich.box
+import rich.console
+import rich.table
+
+if TYPE_CHECKING:
+    from pipeline.doctor import Check
+    from pipeline.lineage import Lineage
+    from pipeline.run_local import Outcome
+    from serving.client import Ranked, Recommendations
+
+_SHOWN = {
+    "retrieval": ("ndcg_at_10", "recall_at_10", "recall_at_100", "mrr_at_100", "coverage_at_10"),
+    "ranking": ("rmse", "mae"),
+}
+SYNTHETIC = "SYNTHETIC data: these figures say nothing about real people"
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """The last screen of a run: metrics, blessings, where the models lie."""
+    from pipeline.lineage import Lineage
+
+    lineage = Lineage(outcome.root_path)
+    found = lineage.metrics()
+    show_metrics(outcome.root_path, found, as_json=False)
+    console = _console()
+    if outcome.pushed_version is None:
+        for model, report in found.items():
+            for reason in report["reasons"]:
+                console.print(f"{model} not blessed: {reason}")
+        console.print(f"NOT pushed ({outcome.elapsed_s:.0f} s). The log of the run: {outcome.log_path}")
+        return
+    what = "pushed as" if outcome.new else "nothing new to push: it is"
+    console.print(f"Both models blessed, {what} version {outcome.pushed_version} ({outcome.elapsed_s:.0f} s):")
+    for model in ("retrieval", "ranking"):
+        console.print(f"  {outcome.root_path / 'models' / model / outcome.pushed_version}")
+
+
+def show_metrics(root: pathlib.Path, found: dict[str, Any], as_json: bool) -> None:
+    """Both models' metrics with their baselines."""
+    identity = json.loads((root / "root.json").read_text())
+    synthetic = identity["dataset"] == "sample"
+    if as_json:
+        _print_json({"root": str(root), **identity, "synthetic": synthetic, **found})
+        return
+    console = _console()
+    for model, report in found.items():
+        size = f"{report['num_queries']} users" if "num_queries" in report else f"{report['num_rows']} ratings"
+        table = _table(f"{model}, {identity['dataset']} {identity['split']}, test split, {size}")
+        names = [name for name in _SHOWN[model] if name in report["metrics"]]
+        table.add_column("")
+        for name in names:
+            table.add_column(name, justify="right")
+        rows = {f"{model} model": report["metrics"], **report["baselines"]}
+        last = report["last_blessed"]
+        if last:
+            rows[f"last blessed (version {last['version']})"] = last["metrics"]
+        for label, metrics in rows.items():
+            table.add_row(label.replace("_", " "), *(_figure(metrics.get(name)) for name in names))
+        console.print(table)
+        if last and last.get("note"):
+            console.print(f"last blessed: {last['note']}")
+        console.print("blessed" if report["blessed"] else f"NOT blessed: {'; '.join(report['reasons'])}")
+    if synthetic:
+        console.print(SYNTHETIC, style="bold")
+
+
+def show_lineage(lineage: Lineage, as_json: bool) -> None:
+    """The last run's components and the pushed versions' origins."""
+    runs, pushed = lineage.components(), lineage.pushed()
+    if as_json:
+        components = [dataclasses.asdict(run) for run in runs]
+        _print_json({"root": str(lineage.root), "runs": lineage.run_ids(), "components": components, "pushed": pushed})
+        return
+    console = _console()
+    table = _table(f"run {lineage.run_ids()[-1]} in {lineage.root}")
+    table.add_column("component")
+    table.add_column("state")
+    table.add_column("seconds", justify="right")
+    table.add_column("started")
+    for run in runs:
+        started = datetime.datetime.fromtimestamp(run.started_ms / 1000)
+        table.add_row(run.component, run.state, f"{run.duration_s:.1f}", f"{started:%H:%M:%S}")
+    console.print(table)
+    for version in pushed:
+        when = datetime.datetime.fromtimestamp(version["pushed_ms"] / 1000)
+        there = "" if version["on_disk"] else ", no longer on disk"
+        console.print(f"version {version['version']}, pushed {when:%Y-%m-%d %H:%M:%S}{there}")
+        for name, source in version["models"].items():
+            data = source["data"]
+            console.print(
+                f"  {name}: {source['family']}, seed {source['seed']}, code {str(source['code'])[:12]}, data"
+                f" {data['dataset']} {data['split']} {str(data['data_digest'])[:12]} ({data['num_rows']:,} ratings),"
+                f" trained in {source['trained_s']:.1f} s"
+            )
+            console.print(f"    {source['model_uri']}")
+
+
+def show_recommendations(found: Recommendations, as_json: bool, title: str = "") -> None:
+    """One user's list."""
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+        return
+    table = _table(title)
+    for name, justify in (("", "right"), ("movie", "left"), ("id", "right"), ("score", "right"), ("stars", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for place, item in enumerate(found.items, start=1):
+        table.add_row(str(place), item.title, item.movie_id, f"{item.score:.3f}", _figure(item.stars, 2))
+    _console().print(table)
+
+
+def show_ranked(found: Sequence[Ranked], as_json: bool) -> None:
+    """One user's predicted stars."""
+    if as_json:
+        _print_json([dataclasses.asdict(item) for item in found])
+        return
+    table = _table("")
+    table.add_column("movie_id")
+    table.add_column("stars", justify="right")
+    for item in found:
+        table.add_row(item.movie_id, _figure(item.stars, 2))
+    _console().print(table)
+
+
+def show_checks(checks: Sequence[Check], as_json: bool) -> bool:
+    """The doctor's findings; returns whether all is well."""
+    if as_json:
+        _print_json([dataclasses.asdict(check) for check in checks])
+    else:
+        table = _table("")
+        for name in ("check", "", "seen", "advice"):
+            table.add_column(name)
+        for check in checks:
+            table.add_row(check.name, "ok" if check.ok else "NO", check.seen, "" if check.ok else check.advice)
+        _console().print(table)
+    return all(check.ok for check in checks)
+
+
+def _console() -> rich.console.Console:
+    # Paths and titles hold brackets and numbers: print them as they are, and never fold a path.
+    return rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(title: str) -> rich.table.Table:
+    return rich.table.Table(title=title or None, title_justify="left", box=rich.box.SIMPLE)
+
+
+def _figure(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))

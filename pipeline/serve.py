@@ -1,0 +1,52 @@
+"""`movierec serve`: the pushed models of a root behind a server, until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from components.errors import InputError
+from pipeline import root as roots
+from serving import server
+from trainer_modules import contract
+
+DESCRIPTIONS = {
+    "tensorflow_model_server": "TensorFlow Serving (tensorflow_model_server on PATH)",
+    "container": "TensorFlow Serving (the official image in a container)",
+    "embedded": "the embedded server, a Python stand-in that speaks TensorFlow Serving's protocol",
+}
+
+
+@contextlib.contextmanager
+def running(root: pathlib.Path, address: str, kind: str = "auto") -> Iterator[server.RunningServer]:
+    """Serves the root's models for the time of the context.
+
+    Raises:
+      InputError: nothing has been pushed there.
+    """
+    models = {name: roots.models_path(root) / name for name in contract.MODELS}
+    for name, path in models.items():
+        if not any(entry.name.isdigit() for entry in path.glob("*")):
+            raise InputError(f"no {name} model has been pushed to {path}; `movierec run` trains and pushes one")
+    with server.start(models, address=address, kind=kind) as started:
+        yield started
+
+
+def serve(root: pathlib.Path | None, address: str, kind: str) -> None:
+    """Serves until interrupted or terminated."""
+    found = roots.find(root)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    with contextlib.suppress(KeyboardInterrupt), running(found, address, kind) as started:
+        click.echo(f"serving {roots.models_path(found)} at {started.address} with {DESCRIPTIONS[started.kind]}")
+        click.echo("new versions are taken as they are pushed; Ctrl-C stops")
+        started.wait()
+    click.echo("stopped")

@@ -1,0 +1,64 @@
+"""The verbs, typed as a user would, where no run and no server is needed."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MOVIEREC = pathlib.Path(sys.executable).with_name("movierec")
+
+
+def movierec(*arguments, cwd):
+    return subprocess.run([MOVIEREC, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_help_lists_every_verb_and_imports_nothing_heavy(tmp_path):
+    done = movierec("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for verb in ("run", "serve", "recommend", "rank", "metrics", "lineage", "doctor"):
+        assert f"\n  {verb} " in done.stdout
+    code = "import sys, pipeline.cli; print([m for m in ('tensorflow', 'tfx', 'polars', 'grpc') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["run", "--dataset", "ml-1b"], "known are: sample"),
+        (["run", "--split", "by_moon"], "by_moon"),
+        (["run", "--dataset", "ml-100k", "--data-dir", "nowhere"], "nowhere"),
+        (["metrics"], "no run under"),
+        (["metrics", "--root", "nowhere"], "holds no run"),
+        (["lineage"], "no run under"),
+        (["serve"], "no run under"),
+        (["recommend"], "give a USER_ID"),
+        (["recommend", "--all"], "--output"),
+        (["rank", "1"], "MOVIE_ID"),
+        (["rank", "--pairs", "p.csv"], "--output"),
+        (["recommend", "--all", "--output", "recs.csv"], "no run under"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_bad_usage_says_what_to_do_and_exits_2(tmp_path, arguments, said):
+    done = movierec(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_server_is_a_fault(tmp_path):
+    done = movierec("recommend", "196", "--address", "127.0.0.1:1", "--deadline", "1", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "movierec serve" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_root_is_refused_to_another_data_set(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "root.json").write_text('{"dataset": "ml-100k", "split": "random"}')
+    done = movierec("run", "--root", "mine", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "belongs to ml-100k split random" in done.stderr
