@@ -1,0 +1,141 @@
+"""Raw features to indices: the Transform module file. The graph it becomes is reused word for word in serving.
+
+Every output depends on as few inputs as it can, so that the graph also applies to parts of an example: to a
+catalog row (movie_id, movie_title, movie_genres) or to what a client sends (user_id, history_*).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from trainer_modules import features as f
+
+WORD_FREQUENCY_THRESHOLD = 2
+"""Transform sees rows, not the catalog: a word in one title that was rated twice passes. A model that wants the words
+which several movies share counts them in the catalog."""
+
+FIRST_YEAR_BIN = 1890
+YEARS_PER_BIN = 5
+_YEAR = r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$"
+"""The "(1994)", "(1994-)" or "(1994-1996)" that ends a title."""
+
+
+def preprocessing_fn(inputs: dict[str, tf.Tensor | tf.SparseTensor]) -> dict[str, tf.Tensor | tf.SparseTensor]:
+    """Turns a batch of rating examples into the features that features.py lists under "What Transform makes of them".
+
+    Args:
+      inputs: the features of RATING_EXAMPLE by name: dense [B] and [B, HISTORY_LENGTH], SparseTensors for the ones of
+        any number of values. Optional user facts may be missing altogether.
+
+    Returns:
+      The transformed features by name, and user_rating (stars) and timestamp (s) as they came.
+    """
+    user_id, movie_id = inputs[f.USER_ID.name], inputs[f.MOVIE_ID.name]
+    history_movie_id = inputs[f.HISTORY_MOVIE_ID.name]
+    timestamp = inputs[f.TIMESTAMP.name]
+
+    movies = tft.vocabulary(movie_id, vocab_filename=f.MOVIE_VOCABULARY)
+    users = tft.vocabulary(user_id, vocab_filename=f.USER_VOCABULARY)
+    return {
+        f.USER_INDEX.name: _index(user_id, users),
+        f.MOVIE_INDEX.name: _index(movie_id, movies),
+        f.HISTORY_MOVIE_INDEX.name: _padded_index(history_movie_id, movies),
+        f.HISTORY_AGE_BUCKET.name: age_bucket(inputs[f.HISTORY_TIMESTAMP.name], history_movie_id != ""),
+        f.MOVIE_GENRE_INDEX.name: _genre_index(inputs[f.MOVIE_GENRES.name]),
+        f.MOVIE_YEAR_INDEX.name: year_index(inputs[f.MOVIE_TITLE.name]),
+        f.MOVIE_WORD_INDEX.name: _word_index(inputs[f.MOVIE_TITLE.name]),
+        f.USER_AGE_INDEX.name: _user_age_index(inputs),
+        f.USER_GENDER_INDEX.name: _user_gender_index(inputs),
+        f.USER_OCCUPATION_INDEX.name: _user_occupation_index(inputs),
+        f.TIME_BUCKET.name: tft.bucketize(timestamp, num_buckets=f.NUM_TIME_BUCKETS),
+        f.USER_RATING.name: inputs[f.USER_RATING.name],
+        f.TIMESTAMP.name: timestamp,
+    }
+
+
+def age_bucket(timestamp: tf.Tensor, is_movie: tf.Tensor) -> tf.Tensor:
+    """How long before the newest item of its history each item was rated, on a logarithmic scale.
+
+    Args:
+      timestamp: int64 [..., H], seconds since 1970-01-01 UTC.
+      is_movie: bool [..., H], False where padded.
+
+    Returns:
+      int64 [..., H]: floor(log2(1 + seconds before the newest)), 0 to NUM_AGE_BUCKETS - 1; 0 where padded.
+    """
+    newest = tf.reduce_max(tf.where(is_movie, timestamp, 0), axis=-1, keepdims=True)
+    gap_s = tf.where(is_movie, newest - timestamp, 0)
+    # Counting powers of two is exact where a logarithm in floating point is not.
+    powers = [2.0**i for i in range(1, f.NUM_AGE_BUCKETS)]
+    return tf.cast(tf.raw_ops.Bucketize(input=tf.cast(gap_s + 1, tf.float64), boundaries=powers), tf.int64)
+
+
+def title_words(title: tf.Tensor) -> tf.RaggedTensor:
+    """string [B] -> ragged string [B, None]: lower-cased words and numbers of the titles without their years."""
+    name = tf.strings.lower(tf.strings.regex_replace(title, _YEAR, ""), encoding="utf-8")
+    return tf.strings.split(tf.strings.regex_replace(name, r"[^\p{L}\p{N}]+", " "))
+
+
+def year_index(title: tf.Tensor) -> tf.Tensor:
+    """string [B] -> int64 [B]: bin of the release year, 0-based bins of YEARS_PER_BIN after FIRST_INDEX."""
+    has_year = tf.strings.regex_full_match(title, r"(?s).*" + _YEAR)
+    year_text = tf.strings.regex_replace(title, r"(?s).*" + _YEAR, r"\1")
+    year = tf.strings.to_number(tf.where(has_year, year_text, "0"), tf.int64)
+    year_bin = tf.clip_by_value((year - FIRST_YEAR_BIN) // YEARS_PER_BIN, 0, f.NUM_YEAR_INDICES - f.FIRST_INDEX - 1)
+    return tf.where(has_year, f.FIRST_INDEX + year_bin, f.OOV_INDEX)
+
+
+def _index(tokens: tf.Tensor | tf.SparseTensor, vocabulary: tf.Tensor) -> tf.Tensor | tf.SparseTensor:
+    """OOV_INDEX for unknown tokens; the vocabulary's entries follow from FIRST_INDEX in order of frequency."""
+    index = tft.apply_vocabulary(tokens, vocabulary, default_value=f.OOV_INDEX - f.FIRST_INDEX)
+    if isinstance(index, tf.SparseTensor):
+        return index.with_values(index.values + f.FIRST_INDEX)
+    return index + f.FIRST_INDEX
+
+
+def _padded_index(tokens: tf.Tensor, vocabulary: tf.Tensor) -> tf.Tensor:
+    return tf.where(tokens == "", tf.constant(f.PADDING_INDEX, tf.int64), _index(tokens, vocabulary))
+
+
+def _genre_index(genres: tf.SparseTensor) -> tf.SparseTensor:
+    return _index(genres, tft.vocabulary(genres, vocab_filename=f.GENRE_VOCABULARY))
+
+
+def _word_index(title: tf.Tensor) -> tf.SparseTensor:
+    words = title_words(title)
+    vocabulary = tft.vocabulary(
+        words.to_sparse(), vocab_filename=f.WORD_VOCABULARY, frequency_threshold=WORD_FREQUENCY_THRESHOLD
+    )
+    index = words.with_values(_index(words.values, vocabulary))
+    return tf.ragged.boolean_mask(index, index >= f.FIRST_INDEX).to_sparse()
+
+
+def _first(inputs: dict[str, tf.SparseTensor], feature: f.Feature, missing: float | int | str) -> tf.Tensor:
+    """[B]: each example's first value of an optional feature, `missing` where it has none."""
+    if feature.name not in inputs:
+        return tf.fill(tf.shape(inputs[f.USER_ID.name]), tf.constant(missing, tf.as_dtype(feature.dtype)))
+    values = inputs[feature.name]
+    # The user id counts the batch: it is never missing where user facts are.
+    num_rows = tf.shape(inputs[f.USER_ID.name], tf.int64)[0]
+    resized = tf.sparse.SparseTensor(values.indices, values.values, [num_rows, tf.maximum(values.dense_shape[1], 1)])
+    return tf.sparse.to_dense(resized, default_value=tf.constant(missing, values.dtype))[:, 0]
+
+
+def _user_age_index(inputs: dict[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
+    unknown = -1.0
+    raw_age = _first(inputs, f.RAW_USER_AGE, unknown)
+    age = tf.where(raw_age == unknown, _first(inputs, f.BUCKETIZED_USER_AGE, unknown), raw_age)
+    group = tf.raw_ops.Bucketize(input=age, boundaries=list(f.AGE_BOUNDARIES))
+    return tf.where(age == unknown, tf.constant(f.OOV_INDEX, tf.int64), f.FIRST_INDEX + tf.cast(group, tf.int64))
+
+
+def _user_gender_index(inputs: dict[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
+    gender = _first(inputs, f.USER_GENDER, -1)
+    is_known = (gender == 0) | (gender == 1)
+    return tf.where(is_known, f.FIRST_INDEX + gender, f.OOV_INDEX)
+
+
+def _user_occupation_index(inputs: dict[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
+    occupation = _first(inputs, f.USER_OCCUPATION_TEXT, "")
+    return _index(occupation, tft.vocabulary(occupation, vocab_filename=f.OCCUPATION_VOCABULARY))

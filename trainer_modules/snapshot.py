@@ -1,0 +1,88 @@
+"""What a served model remembers of its users: each user's rows, oldest first, by user id.
+
+The rows sit in variables, so they are saved as tensors and not in the graph. They are personal data inside a model:
+an empty snapshot leaves them out, and then every user looks like one without rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from trainer_modules.inputs import UserStates
+
+
+class History(NamedTuple):
+    """Rows of B users, H to a user; dense and padded, or ragged in the second dimension."""
+
+    position: tf.Tensor | tf.RaggedTensor
+    """int32 [B, H], catalog positions, -1 where padded."""
+    rating: tf.Tensor | tf.RaggedTensor
+    """float32 [B, H], stars, 0 where padded."""
+    timestamp: tf.Tensor | tf.RaggedTensor
+    """int64 [B, H], seconds since 1970-01-01 UTC, 0 where padded."""
+
+
+_PADDING = History(position=-1, rating=0.0, timestamp=0)
+
+
+class UserSnapshot(tf.Module):
+    """User id -> rows, inside the graph."""
+
+    def __init__(self, states: UserStates | None) -> None:
+        """Takes the states over; None: remembers nobody."""
+        super().__init__(name="user_snapshot")
+        user_id: np.ndarray | list = states.user_id if states else []
+        self._table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(user_id, tf.string), tf.range(len(user_id), dtype=tf.int64)
+            ),
+            default_value=-1,
+        )
+        self._row_splits = _constant(states.row_splits if states else [0], tf.int64, "row_splits")
+        self._position = _constant(states.position if states else [], tf.int32, "position")
+        self._rating = _constant(states.rating if states else [], tf.float32, "rating")
+        self._timestamp = _constant(states.timestamp if states else [], tf.int64, "timestamp")
+
+    def lookup(self, user_id: tf.Tensor) -> History:
+        """string [B] -> ragged rows [B, None], oldest first; none for a user it does not know."""
+        user = self._table.lookup(user_id)
+        # An unknown user's -1 must not reach the gather: its rows are the empty range that begins at row 0.
+        start = tf.where(user >= 0, tf.gather(self._row_splits, tf.maximum(user, 0)), 0)
+        last = tf.shape(self._row_splits, tf.int64)[0] - 1
+        limit = tf.where(user >= 0, tf.gather(self._row_splits, tf.minimum(user + 1, last)), 0)
+        rows = tf.ragged.range(start, limit)
+        gather = lambda values: rows.with_values(tf.gather(values, rows.values))  # noqa: E731
+        return History(gather(self._position), gather(self._rating), gather(self._timestamp))
+
+
+def dense(history: History) -> History:
+    """Ragged rows [B, None] -> dense [B, the longest], padded on the right."""
+    return History(*(part.to_tensor(pad) for part, pad in zip(history, _PADDING, strict=True)))
+
+
+def ragged(history: History) -> History:
+    """Dense rows [B, H] -> ragged, without the places whose position is negative."""
+    is_row = history.position >= 0
+    return History(*(tf.ragged.boolean_mask(part, is_row) for part in history))
+
+
+def newest(history: History, length: int) -> History:
+    """Ragged rows [B, None], oldest first -> dense [B, length]: the newest of them, padded on the left."""
+    first = history.position.row_limits() - length
+    rows = first[:, None] + tf.range(length, dtype=tf.int64)
+    is_row = rows >= history.position.row_starts()[:, None]
+
+    def gather(values: tf.Tensor, pad: float) -> tf.Tensor:
+        # One more row than there is, so that a batch without any row has something to gather.
+        padding = tf.constant(pad, values.dtype)
+        padded = tf.concat([values, padding[None]], axis=0)
+        return tf.where(is_row, tf.gather(padded, tf.where(is_row, rows, tf.shape(values, tf.int64)[0])), padding)
+
+    return History(*(gather(part.values, pad) for part, pad in zip(history, _PADDING, strict=True)))
+
+
+def _constant(values: np.ndarray | list, dtype: tf.DType, name: str) -> tf.Variable:
+    return tf.Variable(tf.constant(values, dtype), trainable=False, name=name)
