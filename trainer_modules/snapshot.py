@@ -34,12 +34,11 @@ class UserSnapshot(tf.Module):
     def __init__(self, states: UserStates | None) -> None:
         """Takes the states over; None: remembers nobody."""
         super().__init__(name="user_snapshot")
-        user_id: np.ndarray | list = states.user_id if states else []
+        # A table cannot be empty: "" is the user that nobody is.
+        user_id = ["", *(states.user_id if states else [])]
+        rows = tf.range(-1, len(user_id) - 1, dtype=tf.int64)
         self._table = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                tf.constant(user_id, tf.string), tf.range(len(user_id), dtype=tf.int64)
-            ),
-            default_value=-1,
+            tf.lookup.KeyValueTensorInitializer(tf.constant(user_id, tf.string), rows), default_value=-1
         )
         self._row_splits = _constant(states.row_splits if states else [0], tf.int64, "row_splits")
         self._position = _constant(states.position if states else [], tf.int32, "position")
