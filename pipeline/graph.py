@@ -96,13 +96,11 @@ def create_pipeline(
     # What each candidate must not fall behind; nothing on a first run.
     retrieval_baseline = LastBlessed(
         model=retrieval_trainer.outputs["model"],
-        trainer_id="RetrievalTrainer",
         blessing_producer_id="RetrievalEvaluation",
         code=digests.last_blessed,
     ).with_id("RetrievalLastBlessed")
     ranking_baseline = LastBlessed(
         model=ranking_trainer.outputs["model"],
-        trainer_id="RankingTrainer",
         blessing_producer_id="RankingEvaluation",
         code=digests.last_blessed,
     ).with_id("RankingLastBlessed")

@@ -10,7 +10,7 @@ import pathlib
 import time
 from typing import TextIO
 
-from components import model_store, movielens
+from components import editions, model_store, source_files
 from components.errors import InputError
 from pipeline import digests, progress, root
 from pipeline.lineage import ComponentRun, Lineage
@@ -64,9 +64,9 @@ def run(settings: Settings) -> Outcome:
 
 
 def _run_graph(settings: Settings, screen: TextIO, log_path: pathlib.Path) -> None:
-    edition = movielens.EDITIONS[settings.dataset]
-    path = movielens.locate(edition, settings.data_dir, settings.cache_dir)
-    data_digest = movielens.content_digest(path, edition)
+    edition = editions.get_edition(settings.dataset)
+    path = source_files.locate(edition, settings.data_dir, settings.cache_dir)
+    data_digest = source_files.content_digest(path, edition)
     print("    importing TFX ...", file=screen)
     # These two imports cost most of a cached run.
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
@@ -76,8 +76,8 @@ def _run_graph(settings: Settings, screen: TextIO, log_path: pathlib.Path) -> No
     source = digests.Source(
         path=str(path),
         digest=data_digest,
-        environment=edition.schema_environment,
-        rating_range=(edition.rating_min, edition.rating_max),
+        environment=edition.environment,
+        rating_range=edition.rating_range,
     )
     pipeline = graph.create_pipeline(settings, source, digests.of_code(), BEAM_ARGUMENTS)
     steps = progress.Steps(screen, len(pipeline.components), lambda component: _summary(settings.root_path, component))

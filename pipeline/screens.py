@@ -13,6 +13,8 @@ import rich.box
 import rich.console
 import rich.table
 
+from components import editions
+
 if TYPE_CHECKING:
     from pipeline.doctor import Check
     from pipeline.lineage import Lineage
@@ -49,7 +51,7 @@ def show_outcome(outcome: Outcome) -> None:
 def show_metrics(root: pathlib.Path, found: dict[str, Any], as_json: bool) -> None:
     """Both models' metrics with their baselines."""
     identity = json.loads((root / "root.json").read_text())
-    synthetic = identity["dataset"] == "sample"
+    synthetic = editions.get_edition(identity["dataset"]).synthetic
     if as_json:
         _print_json({"root": str(root), **identity, "synthetic": synthetic, **found})
         return

@@ -14,9 +14,10 @@ import pydantic
 import tomli
 from pydantic.dataclasses import dataclass
 
+from components import editions
 from components.errors import InputError
 
-DATASETS = ("sample", "ml-100k", "ml-latest-small")
+DATASETS = tuple(editions.EDITIONS)
 SPLITS = ("leave_last_out", "random")
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
@@ -82,7 +83,7 @@ class Settings:
     @property
     def synthetic(self) -> bool:
         """Whether the data was generated: its figures say nothing about real people."""
-        return self.dataset == "sample"
+        return editions.get_edition(self.dataset).synthetic
 
 
 def load(dataset: str = "sample", settings_path: pathlib.Path | None = None, **overrides: Any) -> Settings:

@@ -1,0 +1,41 @@
+"""Movies by title, from the catalog of a root's newest pushed version."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from components.errors import InputError
+from pipeline import root as roots
+from pipeline.lineage import Lineage
+
+
+def ids_of_titles(root: pathlib.Path | None, titles: Sequence[str]) -> list[str]:
+    """The movie id of each title.
+
+    Raises:
+      InputError: no such title (near ones are named), or several movies share it (their ids are listed).
+    """
+    import difflib
+
+    from components import evaluation_data
+    from trainer_modules import features as f
+
+    pushed = Lineage(roots.find(root)).pushed()
+    if not pushed:
+        raise InputError("nothing has been pushed, so there is no catalog to look titles up in; `movierec run` first")
+    catalog_uri = pushed[-1]["models"]["retrieval"]["catalog_uri"]
+    columns = evaluation_data.read(catalog_uri, f.ALL, (f.MOVIE_ID, f.MOVIE_TITLE))
+    ids: dict[str, list[str]] = {}
+    for movie_id, title in zip(columns[f.MOVIE_ID.name], columns[f.MOVIE_TITLE.name], strict=True):  # type: ignore[arg-type]
+        ids.setdefault(title.decode(), []).append(movie_id.decode())
+    found = []
+    for title in titles:
+        named = ids.get(title, [])
+        if not named:
+            near = difflib.get_close_matches(title, ids, n=3)
+            raise InputError(f"no movie is called {title!r}" + (f"; near are: {', '.join(near)}" if near else ""))
+        if len(named) > 1:
+            raise InputError(f"{title!r} names {len(named)} movies: give one of the ids {', '.join(named)} instead")
+        found.append(named[0])
+    return found

@@ -1,0 +1,88 @@
+"""movierec started as a user starts it, and what it said."""
+
+import dataclasses
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+MOVIEREC = [str(pathlib.Path(sys.executable).with_name("movierec"))]
+_START = re.compile(r"\[ *\d+/\d+\] (\w+)")
+_END = re.compile(r" +[\d.]+ s  (from the cache\. )?(.*)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A finished command."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def steps(self):
+        """Component -> (whether the cache answered, what came out), of those that finished."""
+        found, component = {}, None
+        for line in self.err.splitlines():
+            if start := _START.fullmatch(line):
+                component = start[1]
+            elif end := _END.fullmatch(line):
+                found[component] = (bool(end[1]), end[2])
+        return found
+
+    @property
+    def ran(self):
+        """Components that the cache did not answer."""
+        return {component for component, (cached, _) in self.steps.items() if not cached}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A root, the options and the command that made it."""
+
+    root: pathlib.Path
+    options: tuple
+    first: Done
+
+    def again(self, *more):
+        return movierec("run", *self.options, *more)
+
+    def ask(self, *arguments):
+        """A verb on this root that must succeed; returns what it printed."""
+        done = movierec(*arguments, "--root", self.root)
+        assert done.status == 0, done.err
+        return done.out
+
+    @property
+    def versions(self):
+        """Model -> its version folders."""
+        paths = {model: self.root / "models" / model for model in ("retrieval", "ranking")}
+        return {model: sorted(entry.name for entry in path.iterdir()) for model, path in paths.items()}
+
+
+def movierec(*arguments, command=MOVIEREC, cwd=None, environment=None):
+    done = subprocess.run(
+        [*command, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def killed_at(component, *options):
+    """Starts a run and kills it, without warning, as soon as it says that the component is running."""
+    process = subprocess.Popen([*MOVIEREC, "run", *map(str, options)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        start = _START.fullmatch(line.rstrip("\n"))
+        if start and start[1] == component:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stderr.close()
+    assert process.wait() == -signal.SIGKILL, f"the run ended before {component} began"

@@ -1,0 +1,26 @@
+"""One real run of each data set, shared by every end-to-end test."""
+
+import pytest
+from commands import SHARED_DATA, Run, killed_at, movierec
+
+
+@pytest.fixture(scope="session")
+def sample_run(tmp_path_factory):
+    """A run on the sample that was killed while ranking was trained, and then run again."""
+    folder = tmp_path_factory.mktemp("sample")
+    settings = folder / "settings.toml"
+    settings.write_text(f'cache_dir = "{folder / "cache"}"\n')
+    options = ("--root", folder / "root", "--settings", settings)
+    killed_at("RankingTrainer", *options)
+    return Run(folder / "root", options, movierec("run", *options, "--demo"))
+
+
+@pytest.fixture(scope="session")
+def ml_100k_run(tmp_path_factory):
+    """A run on real ml-100k."""
+    data_dir = SHARED_DATA / "ml-100k"
+    if not data_dir.is_dir():
+        pytest.skip(f"no ml-100k at {data_dir}")
+    root = tmp_path_factory.mktemp("ml-100k") / "root"
+    options = ("--dataset", "ml-100k", "--data-dir", data_dir, "--root", root)
+    return Run(root, options, movierec("run", *options))
