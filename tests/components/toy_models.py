@@ -1,0 +1,376 @@
+"""A small world with a known answer, its example files, and tiny SavedModels with the contract's signatures.
+
+Movies lie on a ring; whoever saw movie n sees movie n + 1 next. NUM_USERS users walk it from different places; the
+last step is the test row, the one before the eval row. Users with an even number are male.
+"""
+
+import dataclasses
+import gzip
+import pathlib
+import struct
+
+import numpy as np
+import tensorflow as tf
+
+from trainer_modules import contract, top_k
+from trainer_modules import features as f
+
+NUM_MOVIES = 40
+NUM_USERS = 24
+DAY_S = 86_400
+START_S = 1_000_000_000
+
+MOVIE_IDS = [f"m{n}" for n in range(NUM_MOVIES)]
+H = f.HISTORY_LENGTH
+
+
+@dataclasses.dataclass
+class World:
+    """Rows by split: (user_id, movie number, stars, timestamp)."""
+
+    train: list
+    eval: list
+    test: list
+
+    def rows(self, split):
+        return getattr(self, split)
+
+
+def stars_of(user, movie):
+    """What user number `user` gives movie number `movie`: movies differ, users differ, and so does one pair in two."""
+    stars = 2.75 + 0.5 * (movie % 3 - 1) + 0.25 * (user % 3 - 1) + 0.75 * ((user + movie) % 2)
+    return float(np.clip(stars, 1, 5))
+
+
+def ring_world(num_cold_users=2):
+    """Every user's walk along the ring, and users who have nothing but a test row."""
+    world = World([], [], [])
+    for user in range(NUM_USERS):
+        length = 6 + user % 5
+        path = [(user * 5 + step) % NUM_MOVIES for step in range(length + 2)]
+        rows = [
+            (f"u{user}", movie, stars_of(user, movie), START_S + (user * 3 + step) * DAY_S)
+            for step, movie in enumerate(path)
+        ]
+        world.train += rows[:-2]
+        world.eval.append(rows[-2])
+        world.test.append(rows[-1])
+    world.test += [(f"cold{n}", n, 3.0, START_S + 200 * DAY_S) for n in range(num_cold_users)]
+    return world
+
+
+def example(values):
+    """dict of feature name -> value or list -> tf.train.Example."""
+    built = tf.train.Example()
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        feature = built.features.feature[name]
+        if not items:
+            feature.bytes_list.SetInParent()
+        elif isinstance(items[0], str):
+            feature.bytes_list.value.extend(item.encode() for item in items)
+        elif isinstance(items[0], float):
+            feature.float_list.value.extend(items)
+        else:
+            feature.int64_list.value.extend(items)
+    return built
+
+
+def write_split(uri, split, examples):
+    path = pathlib.Path(uri) / f"Split-{split}" / "data_tfrecord-00000-of-00001.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for built in examples:
+            writer.write(built.SerializeToString())
+
+
+def gender_of(user_id):
+    return [1 - int(user_id[1:]) % 2] if user_id.startswith("u") else []
+
+
+def write_world(base, world):
+    """Writes rating examples, catalog and user state under `base`; returns their uris by name."""
+    uris = {name: str(pathlib.Path(base) / name) for name in ("examples", "catalog", "user_state")}
+    write_split(
+        uris["catalog"],
+        f.ALL,
+        [
+            example({"movie_id": movie_id, "movie_title": f"Movie {movie_id}", "movie_genres": ["Drama"]})
+            for movie_id in MOVIE_IDS
+        ],
+    )
+    before = {}
+    for split in f.SPLITS:
+        ratings, states = [], {}
+        for line, (user_id, movie, stars, timestamp_s) in enumerate(world.rows(split)):
+            past = before.setdefault(user_id, [])
+            known = past[-H:]
+            padding = H - len(known)
+            values = {
+                "user_id": user_id,
+                "movie_id": MOVIE_IDS[movie],
+                "movie_title": f"Movie {MOVIE_IDS[movie]}",
+                "movie_genres": ["Drama"],
+                "user_rating": stars,
+                "timestamp": timestamp_s,
+                "source_line": line + 1,
+                "history_movie_id": [""] * padding + [MOVIE_IDS[row[1]] for row in known],
+                "history_rating": [0.0] * padding + [row[2] for row in known],
+                "history_timestamp": [0] * padding + [row[3] for row in known],
+            }
+            if gender_of(user_id):
+                values["user_gender"] = gender_of(user_id)
+            ratings.append(example(values))
+            past.append((user_id, movie, stars, timestamp_s))
+            states.setdefault(user_id, []).append((movie, stars, timestamp_s))
+        write_split(uris["examples"], split, ratings)
+        write_split(
+            uris["user_state"],
+            split,
+            [
+                example(
+                    {
+                        "user_id": user_id,
+                        "state_movie_id": [MOVIE_IDS[row[0]] for row in rows],
+                        "state_rating": [row[1] for row in rows],
+                        "state_timestamp": [row[2] for row in rows],
+                    }
+                    | ({"user_gender": gender_of(user_id)} if gender_of(user_id) else {})
+                )
+                for user_id, rows in states.items()
+            ],
+        )
+    return uris
+
+
+def spec(dtype, *shape):
+    return tf.TensorSpec(shape, dtype)
+
+
+_USER = {"user_id": spec(tf.string, None)}
+_HISTORY = {
+    "history_movie_id": spec(tf.string, None, None),
+    "history_rating": spec(tf.float32, None, None),
+    "history_timestamp": spec(tf.int64, None, None),
+    "query_timestamp": spec(tf.int64, None),
+}
+_EXCLUDE = {"exclude_movie_id": spec(tf.string, None, None)}
+_SEEN = {"seen_movie_id": spec(tf.string, None, None)}
+_K = {"k": spec(tf.int32, None)}
+
+
+def _table(movie_ids):
+    keys, positions = tf.constant(movie_ids), tf.range(len(movie_ids))
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, positions), -1)
+
+
+class ToyRetrieval(tf.Module):
+    """score = base[movie] + next[newest history movie, movie].
+
+    Args:
+      base: [N], or None: zeros.
+      ring: worth of the movie that follows the newest one of the history.
+      fault: "" or one of the ways below in which a model can be broken.
+      snapshot: user_id -> movie numbers, oldest first; what `recommend` knows.
+    """
+
+    FAULTS = ("nan", "unsorted", "shows_seen", "shows_excluded", "fails", "hangs", "repeats", "unknown_movie")
+
+    def __init__(self, base=None, ring=0.0, fault="", snapshot=None):
+        super().__init__()
+        assert fault in ("", *self.FAULTS)
+        self.fault = fault
+        self.table = _table(MOVIE_IDS)
+        self.movie_ids = tf.constant([*MOVIE_IDS, ""])  # the last is what position -1 finds
+        self.base = tf.constant(np.zeros(NUM_MOVIES) if base is None else base, tf.float32)
+        step = np.zeros((NUM_MOVIES + 1, NUM_MOVIES), np.float32)
+        step[np.arange(NUM_MOVIES), (np.arange(NUM_MOVIES) + 1) % NUM_MOVIES] = ring
+        self.step = tf.constant(step)
+        snapshot = snapshot or {"nobody": [0]}
+        users = list(snapshot)
+        self.users = _table(users)
+        width = max(map(len, snapshot.values()))
+        padded = [[-1] * (width - len(snapshot[user])) + snapshot[user] for user in users]
+        self.states = tf.constant([*padded, [-1] * width], tf.int32)
+
+    def _answer(self, newest, hidden, k):
+        scores = self.base + tf.gather(self.step, tf.where(newest < 0, NUM_MOVIES, newest))
+        best = top_k.top_k(top_k.mask(scores, hidden), k)
+        position, score = best.position, best.score
+        if self.fault == "nan":
+            score *= np.nan
+        if self.fault == "unsorted":
+            position, score = position[:, ::-1], score[:, ::-1]
+        if self.fault == "repeats":
+            position = tf.zeros_like(position)
+        if self.fault == "fails":
+            with tf.control_dependencies([tf.debugging.Assert(tf.shape(scores)[0] < 0, ["this model is broken"])]):
+                score = tf.identity(score)
+        if self.fault == "hangs":
+            turns = tf.while_loop(lambda n: n < 10**15, lambda n: [n + 1], [tf.cast(tf.size(score), tf.int64)])[0]
+            score += tf.cast(turns > 0, tf.float32)
+        movie_id = tf.gather(self.movie_ids, tf.where(position < 0, NUM_MOVIES, position))
+        if self.fault == "unknown_movie":
+            movie_id = tf.where(position < 0, movie_id, "x" + movie_id)
+        title = tf.where(movie_id == "", "", "Movie " + movie_id)
+        return {"movie_id": movie_id, "movie_title": title, "score": score}
+
+    def _positions(self, movie_id):
+        return self.table.lookup(movie_id)
+
+    def _for_history(self, newest, seen_movie_id, exclude_movie_id, k):
+        seen, excluded = self._positions(seen_movie_id), self._positions(exclude_movie_id)
+        if self.fault == "shows_seen":
+            seen -= NUM_MOVIES
+        if self.fault == "shows_excluded":
+            excluded -= NUM_MOVIES
+        return self._answer(newest, tf.concat([seen, excluded], axis=1), k)
+
+    def _newest(self, history_movie_id):
+        return self._positions(tf.concat([tf.fill([tf.shape(history_movie_id)[0], 1], ""), history_movie_id], 1)[:, -1])
+
+    def signatures(self):
+        @tf.function(input_signature=[{**_USER, **_HISTORY, **_SEEN, **_EXCLUDE, **_K}])
+        def recommend_for_history(x):
+            return self._for_history(
+                self._newest(x["history_movie_id"]), x["seen_movie_id"], x["exclude_movie_id"], x["k"]
+            )
+
+        @tf.function(input_signature=[{**_USER, **_EXCLUDE, **_K}])
+        def recommend(x):
+            state = tf.gather(self.states, tf.where(self.users.lookup(x["user_id"]) < 0, -1 % len(self.states),
+                                                    self.users.lookup(x["user_id"])))
+            hidden = tf.concat([state, self._positions(x["exclude_movie_id"])], axis=1)
+            return self._answer(state[:, -1], hidden, x["k"])
+
+        @tf.function(input_signature=[_K])
+        def popular(x):
+            batch = tf.shape(x["k"])[0]
+            return self._answer(tf.fill([batch], -1), tf.fill([batch, 1], -1), x["k"])
+
+        @tf.function(input_signature=[{"examples": spec(tf.string, None)}])
+        def serving_default(x):
+            parsed = tf.io.parse_example(
+                x["examples"],
+                {
+                    "user_id": tf.io.FixedLenFeature((), tf.string),
+                    "history_movie_id": tf.io.FixedLenFeature((H,), tf.string, [""] * H),
+                },
+            )
+            history = parsed["history_movie_id"]
+            nothing = tf.fill([tf.shape(history)[0], 1], "")
+            k = tf.fill([tf.shape(history)[0]], contract.DEFAULT_K)
+            return self._for_history(self._newest(history), history, nothing, k)
+
+        return {
+            "recommend_for_history": _by_name(recommend_for_history),
+            "recommend": _by_name(recommend),
+            "popular": _by_name(popular),
+            "serving_default": _by_name(serving_default),
+        }
+
+
+class ToyRanking(tf.Module):
+    """stars = what stars_of says, plus `error` for every movie, or a constant.
+
+    Args:
+      constant: stars for everything; None: the right ones.
+      error: stars added, with alternating sign from movie to movie.
+      fault: "" or a way in which a model can be broken.
+    """
+
+    FAULTS = ("nan", "out_of_range", "fails", "hangs")
+
+    def __init__(self, constant=None, error=0.0, fault=""):
+        super().__init__()
+        assert fault in ("", *self.FAULTS)
+        self.fault = fault
+        self.movies = _table(MOVIE_IDS)
+        self.users = _table([f"u{n}" for n in range(NUM_USERS)])
+        right = [[stars_of(user, movie) for movie in range(NUM_MOVIES)] for user in range(NUM_USERS)]
+        table = np.full((NUM_USERS + 1, NUM_MOVIES + 1), 3.0)
+        table[:-1, :-1] = right
+        if constant is not None:
+            table[:] = constant
+        table += error * np.where(np.arange(NUM_MOVIES + 1) % 2, 1, -1)
+        self.stars = tf.constant(np.clip(table, 1, 5), tf.float32)
+
+    def _rank(self, user_id, movie_id):
+        user, movie = self.users.lookup(user_id), self.movies.lookup(movie_id)
+        user = tf.where(user < 0, NUM_USERS, user)[:, None] + tf.zeros_like(movie)
+        stars = tf.gather_nd(self.stars, tf.stack([user, tf.where(movie < 0, NUM_MOVIES, movie)], axis=-1))
+        if self.fault == "nan":
+            stars *= np.nan
+        if self.fault == "out_of_range":
+            stars += 5.0
+        if self.fault == "fails":
+            with tf.control_dependencies([tf.debugging.Assert(tf.shape(stars)[0] < 0, ["this model is broken"])]):
+                stars = tf.identity(stars)
+        if self.fault == "hangs":
+            turns = tf.while_loop(lambda n: n < 10**15, lambda n: [n + 1], [tf.cast(tf.size(stars), tf.int64)])[0]
+            stars += tf.cast(turns < 0, tf.float32)
+        return {"stars": stars}
+
+    def signatures(self):
+        movies = {"movie_id": spec(tf.string, None, None)}
+
+        @tf.function(input_signature=[{**_USER, **movies}])
+        def rank(x):
+            return self._rank(x["user_id"], x["movie_id"])
+
+        @tf.function(input_signature=[{**_USER, **_HISTORY, **movies}])
+        def rank_for_history(x):
+            return self._rank(x["user_id"], x["movie_id"])
+
+        @tf.function(input_signature=[{"examples": spec(tf.string, None)}])
+        def serving_default(x):
+            parsed = tf.io.parse_example(
+                x["examples"],
+                {
+                    "user_id": tf.io.FixedLenFeature((), tf.string),
+                    "movie_id": tf.io.FixedLenFeature((), tf.string, ""),
+                },
+            )
+            return self._rank(parsed["user_id"], parsed["movie_id"][:, None])
+
+        @tf.function(input_signature=[_K])
+        def popular(x):
+            width = tf.minimum(tf.reduce_max(x["k"]), NUM_MOVIES)
+            batch = tf.shape(x["k"])[0]
+            movie_id = tf.tile(tf.constant(MOVIE_IDS)[None, :width], [batch, 1])
+            score = tf.tile(tf.cast(tf.range(width, 0, -1), tf.float32)[None, :], [batch, 1])
+            return {"movie_id": movie_id, "movie_title": "Movie " + movie_id, "score": score}
+
+        return {
+            "rank": _by_name(rank),
+            "rank_for_history": _by_name(rank_for_history),
+            "serving_default": _by_name(serving_default),
+            "popular": _by_name(popular),
+        }
+
+
+def _by_name(function):
+    """A signature takes tensors by name; the functions above take one dict."""
+    structure = function.input_signature[0]
+
+    def call(**tensors):
+        return function(tensors)
+
+    specs = {name: tf.TensorSpec(one.shape, one.dtype, name=name) for name, one in structure.items()}
+    return tf.function(call).get_concrete_function(**specs)
+
+
+def save(model, model_uri):
+    """Saves a toy as TFX's Trainer lays a model out; returns the artifact's uri."""
+    tf.saved_model.save(model, str(pathlib.Path(model_uri) / "Format-Serving"), signatures=model.signatures())
+    return str(model_uri)
+
+
+def records_in(path):
+    """Number of records of a gzipped TFRecord file, counted without TensorFlow."""
+    number = 0
+    with gzip.open(path) as file:
+        while header := file.read(12):
+            file.seek(struct.unpack("<Q", header[:8])[0] + 4, 1)
+            number += 1
+    return number
