@@ -14,10 +14,11 @@ from typing import Any, TextIO
 
 import numpy as np
 import polars as pl
+import rich.console
 import rich.progress
 import tensorflow as tf
 
-from components import evaluation_data, model_store
+from components import evaluation_data, explicit_state, model_store
 from components.errors import InputError
 from components.evaluation_data import Catalog, UserStates
 from pipeline import root as roots
@@ -69,11 +70,10 @@ def recommend_all(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user_id", "rank", "movie_id", "score"])
         for users in _chunks(len(states.user_id), USERS_PER_CALL):
-            seen = evaluation_data.padded(states, users, contract.MAX_EXCLUDE)
             answer = recommend(
-                **evaluation_data.query(states, users, features.HISTORY_LENGTH),
+                **explicit_state.query(states.user_id[users], states, users, features.HISTORY_LENGTH),
                 **{
-                    contract.SEEN_MOVIE_ID: tf.constant(seen),
+                    contract.SEEN_MOVIE_ID: tf.constant(explicit_state.seen_movie_id(states, users)),
                     contract.EXCLUDE_MOVIE_ID: tf.constant([list(exclude)] * len(users), tf.string),
                     contract.K: tf.fill([len(users)], k),
                 },
@@ -115,8 +115,7 @@ def rank_pairs(root: pathlib.Path | None, pairs_path: pathlib.Path, as_of: str, 
                 asked[number, : len(row)] = movie_ids[row]
             chunk_ids = np.array([user_ids[row[0]] for row in chunk])
             users = pushed.states.users(chunk_ids)
-            query = evaluation_data.query(pushed.states, users, contract.MAX_HISTORY)
-            query[contract.USER_ID] = tf.constant(chunk_ids)
+            query = explicit_state.query(chunk_ids, pushed.states, users, contract.MAX_HISTORY)
             answer = rank(**query, **{contract.MOVIE_ID: tf.constant(asked)})[contract.STARS].numpy()
             for number, row in enumerate(chunk):
                 stars[row] = answer[number, : len(row)]
@@ -164,8 +163,8 @@ def _read_pairs(path: pathlib.Path) -> pl.DataFrame:
 def _rows_of_one_user(user_id: np.ndarray) -> list[np.ndarray]:
     """Row numbers grouped by user, at most MOVIES_PER_ROW to a group."""
     order = np.argsort(user_id, kind="stable")
-    starts = np.flatnonzero(np.r_[True, user_id[order][1:] != user_id[order][:-1]]) if len(order) else []
-    groups = np.split(order, starts[1:]) if len(order) else []
+    is_next_user = user_id[order][1:] != user_id[order][:-1]
+    groups = np.split(order, np.flatnonzero(is_next_user) + 1)
     return [group[start : start + MOVIES_PER_ROW] for group in groups for start in range(0, len(group), MOVIES_PER_ROW)]
 
 
@@ -190,11 +189,10 @@ def _written_whole(path: pathlib.Path) -> Iterator[TextIO]:
 @contextlib.contextmanager
 def _progress(total: int, unit: str) -> Iterator[Any]:
     """A progress bar on stderr; yields advance(count)."""
-    console = rich.progress.Console(stderr=True) if hasattr(rich.progress, "Console") else None
     columns = (
         rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), rich.progress.TextColumn(unit),
         rich.progress.TimeRemainingColumn(),
     )
-    with rich.progress.Progress(*columns, console=console) as bar:
+    with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as bar:
         task = bar.add_task("", total=total)
         yield lambda count: bar.advance(task, count)

@@ -104,18 +104,18 @@ def recommend(
     all_users: bool, stage: str, as_of: str, output: pathlib.Path | None, root: pathlib.Path | None,
 ) -> None:
     """Recommend movies to USER_ID over gRPC, or to every user into a file (--all --output FILE)."""
-    if all_users == (user_id is not None) or all_users != (output is not None):
-        raise click.UsageError("give a USER_ID, or --all with --output FILE")
-    if all_users:
+    if all_users and user_id is None and output is not None:
         from pipeline import batch
 
         batch.recommend_all(root, k=k, as_of=as_of, stage=stage, exclude=exclude, output_path=output)
-        return
-    from pipeline import screens
-    from serving.client import RecommenderClient
+    elif user_id is not None and not all_users and output is None:
+        from pipeline import screens
+        from serving.client import RecommenderClient
 
-    with RecommenderClient(address, timeout_s=deadline_s) as client:
-        screens.show_recommendations(client.recommend(user_id, k, exclude=exclude), as_json)
+        with RecommenderClient(address, timeout_s=deadline_s) as client:
+            screens.show_recommendations(client.recommend(user_id, k, exclude=exclude), as_json)
+    else:
+        raise click.UsageError("give a USER_ID, or --all with --output FILE")
 
 
 @cli.command()
@@ -132,21 +132,19 @@ def rank(
     as_json: bool, pairs: pathlib.Path | None, as_of: str, output: pathlib.Path | None, root: pathlib.Path | None,
 ) -> None:
     """Predict the stars USER_ID would give each MOVIE_ID, or those of a file's pairs (--pairs FILE --output FILE)."""
-    if (pairs is None) != (output is None) or (pairs is None) != (user_id is not None):
-        raise click.UsageError("give a USER_ID and movies, or --pairs FILE with --output FILE")
-    if pairs is not None:
+    if pairs is not None and output is not None and user_id is None:
         from pipeline import batch
 
         batch.rank_pairs(root, pairs_path=pairs, as_of=as_of, output_path=output)
-        return
-    if not movie_id and not title:
-        raise click.UsageError("give MOVIE_IDs or --title")
-    from pipeline import catalog, screens
-    from serving.client import RecommenderClient
+    elif user_id is not None and (movie_id or title) and pairs is None and output is None:
+        from pipeline import catalog, screens
+        from serving.client import RecommenderClient
 
-    movie_ids = [*movie_id, *(catalog.ids_of_titles(root, title) if title else ())]
-    with RecommenderClient(address, timeout_s=deadline_s) as client:
-        screens.show_ranked(client.rank(user_id, movie_ids), as_json)
+        movie_ids = [*movie_id, *(catalog.ids_of_titles(root, title) if title else ())]
+        with RecommenderClient(address, timeout_s=deadline_s) as client:
+            screens.show_ranked(client.rank(user_id, movie_ids), as_json)
+    else:
+        raise click.UsageError("give a USER_ID with MOVIE_IDs or --title, or --pairs FILE with --output FILE")
 
 
 @cli.command()

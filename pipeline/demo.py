@@ -15,6 +15,6 @@ def ask_one_user(root: pathlib.Path, k: int = 10) -> None:
     user_id = batch.first_user(root)
     click.echo("\nstarting a server ...")
     with serve.running(root, "127.0.0.1:0") as started, RecommenderClient(started.address, timeout_s=10.0) as client:
-        click.echo(f"asking {serve.DESCRIPTIONS[started.kind]} at {started.address} over gRPC")
+        click.echo(f"asking {started.description} at {started.address} over gRPC")
         screens.show_recommendations(client.recommend(user_id, k), as_json=False, title=f"for user {user_id}")
     click.echo("server stopped. `movierec serve` starts it again, `movierec recommend USER` asks it.")

@@ -116,7 +116,7 @@ def show_recommendations(found: Recommendations, as_json: bool, title: str = "")
     table = _table(title)
     for name, justify in (("", "right"), ("movie", "left"), ("id", "right"), ("score", "right"), ("stars", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for place, item in enumerate(found.items, start=1):
+    for place, item in enumerate(found.movies, start=1):
         table.add_row(str(place), item.title, item.movie_id, f"{item.score:.3f}", _figure(item.stars, 2))
     _console().print(table)
 

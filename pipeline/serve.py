@@ -15,12 +15,6 @@ from pipeline import root as roots
 from serving import server
 from trainer_modules import contract
 
-DESCRIPTIONS = {
-    "tensorflow_model_server": "TensorFlow Serving (tensorflow_model_server on PATH)",
-    "container": "TensorFlow Serving (the official image in a container)",
-    "embedded": "the embedded server, a Python stand-in that speaks TensorFlow Serving's protocol",
-}
-
 
 @contextlib.contextmanager
 def running(root: pathlib.Path, address: str, kind: str = "auto") -> Iterator[server.RunningServer]:
@@ -46,7 +40,7 @@ def serve(root: pathlib.Path | None, address: str, kind: str) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     with contextlib.suppress(KeyboardInterrupt), running(found, address, kind) as started:
-        click.echo(f"serving {roots.models_path(found)} at {started.address} with {DESCRIPTIONS[started.kind]}")
+        click.echo(f"serving {roots.models_path(found)} at {started.address} with {started.description}")
         click.echo("new versions are taken as they are pushed; Ctrl-C stops")
         started.wait()
     click.echo("stopped")

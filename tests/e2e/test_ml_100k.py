@@ -57,14 +57,14 @@ def test_ranking_lies_in_its_corridor(metrics):
 
 
 def test_recommend_over_grpc(ml_100k_run, server):
-    first = json.loads(movierec("recommend", "196", "-k", "5", "--json", "--address", server).out)["items"]
+    first = json.loads(movierec("recommend", "196", "-k", "5", "--json", "--address", server).out)["movies"]
     assert len(first) == 5
     assert all(1 <= item["stars"] <= 5 and item["title"] for item in first)
     assert [item["score"] for item in first] == sorted((item["score"] for item in first), reverse=True)
     rated = {row[1] for row in rows_of("196")}
     assert not rated & {item["movie_id"] for item in first}
     without = movierec("recommend", "196", "-k", "5", "--json", "--address", server, "--exclude", first[0]["movie_id"])
-    assert [item["movie_id"] for item in json.loads(without.out)["items"]][:4] == [i["movie_id"] for i in first[1:]]
+    assert [item["movie_id"] for item in json.loads(without.out)["movies"]][:4] == [i["movie_id"] for i in first[1:]]
 
 
 def test_rank_over_grpc(ml_100k_run, server):
