@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -83,7 +84,7 @@ def read_catalog(catalog_uri: str) -> Catalog:
     Raises:
       ValueError: it holds no movies.
     """
-    return Catalog(_dense(read(catalog_uri, f.ALL, (f.MOVIE_ID,))[f.MOVIE_ID.name]))
+    return Catalog(read(catalog_uri, f.ALL, (f.MOVIE_ID,))[f.MOVIE_ID.name])
 
 
 def read_user_states(user_state_uri: str, splits: Sequence[str]) -> UserStates:
@@ -97,12 +98,10 @@ def read_user_states(user_state_uri: str, splits: Sequence[str]) -> UserStates:
       ValueError: a split holds no users.
     """
     parts = [read(user_state_uri, split, (f.USER_ID, *f.STATE)) for split in splits]
-    all_ids = np.concatenate([_dense(part[f.USER_ID.name]) for part in parts])
+    all_ids = np.concatenate([part[f.USER_ID.name] for part in parts])
     user_id, user = np.unique(all_ids, return_inverse=True)
-    columns = {
-        feature.name: np.concatenate([_ragged(part[feature.name]).values for part in parts]) for feature in f.STATE
-    }
-    lengths = np.concatenate([_ragged(part[f.STATE_MOVIE_ID.name]).lengths for part in parts])
+    columns = {feature.name: np.concatenate([part[feature.name].values for part in parts]) for feature in f.STATE}
+    lengths = np.concatenate([part[f.STATE_MOVIE_ID.name].lengths for part in parts])
     row_user = np.repeat(user, lengths)
     order = np.lexsort((columns[f.STATE_TIMESTAMP.name], row_user))  # stable: ties keep the order of the splits
     return UserStates(
@@ -114,7 +113,7 @@ def read_user_states(user_state_uri: str, splits: Sequence[str]) -> UserStates:
     )
 
 
-def read(uri: str, split: str, features: Iterable[f.Feature]) -> dict[str, np.ndarray | Ragged]:
+def read(uri: str, split: str, features: Iterable[f.Feature]) -> dict[str, Any]:
     """Reads some features of a split of an Examples artifact.
 
     Args:
@@ -175,12 +174,3 @@ def _index_of(wanted: np.ndarray, known: np.ndarray, order: np.ndarray) -> np.nd
     index = order[place]
     return np.where(known[index] == wanted, index, -1)
 
-
-def _dense(column: np.ndarray | Ragged) -> np.ndarray:
-    assert isinstance(column, np.ndarray)
-    return column
-
-
-def _ragged(column: np.ndarray | Ragged) -> Ragged:
-    assert isinstance(column, Ragged)
-    return column

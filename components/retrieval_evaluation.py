@@ -1,0 +1,247 @@
+"""RetrievalEvaluation: the candidate on the test split, beside popularity and the last blessed model, and its blessing.
+
+The Evaluator of TFX would do it in half a minute to a minute; ranking every movie for every user takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from components import baseline as baselines_of
+from components import evaluation_data, evaluation_report, retrieval_protocol
+from components.evaluation_data import Catalog, Ragged
+from components.retrieval_protocol import Queries
+from trainer_modules import baselines, contract, features, metrics
+
+GATED = "ndcg_at_10"
+"""What popularity and the last blessed model must be beaten in."""
+RECENT_HALF_LIFE_DAYS = 3.0
+
+_LOG = logging.getLogger("movierec.evaluation")
+
+
+class RetrievalEvaluationSpec(component_spec.ComponentSpec):
+    """Model and data in, evaluation and blessing out."""
+
+    PARAMETERS: ClassVar = {
+        "gates": component_spec.ExecutionParameter(type=str),
+        "code": component_spec.ExecutionParameter(type=str, optional=True),
+    }
+    INPUTS: ClassVar = {
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "catalog": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "user_state": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+    }
+    OUTPUTS: ClassVar = {
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+    }
+
+
+class Executor(base_executor.BaseExecutor):
+    """Measures, judges, writes metrics.json and the blessing."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        model = artifact_utils.get_single_instance(input_dict["model"])
+        last_blessed = next(iter(input_dict.get("baseline_model") or ()), None)
+        report = evaluate(
+            saved_model_path=baselines_of.saved_model_path(model.uri),
+            baseline=baselines_of.find(last_blessed.uri) if last_blessed else None,
+            examples_uri=artifact_utils.get_single_uri(input_dict["examples"]),
+            catalog_uri=artifact_utils.get_single_uri(input_dict["catalog"]),
+            user_state_uri=artifact_utils.get_single_uri(input_dict["user_state"]),
+            gates=json.loads(exec_properties["gates"]),
+        )
+        evaluation_report.write_report(artifact_utils.get_single_instance(output_dict["evaluation"]), report)
+        evaluation_report.write_blessing(
+            artifact_utils.get_single_instance(output_dict["blessing"]),
+            model,
+            last_blessed if report["last_blessed"] else None,
+            report["blessed"],
+        )
+
+
+def evaluate(
+    saved_model_path: str,
+    baseline: baselines_of.Baseline | None,
+    examples_uri: str,
+    catalog_uri: str,
+    user_state_uri: str,
+    gates: Mapping[str, Mapping[str, float | None]],
+) -> dict[str, Any]:
+    """Measures and judges a model on the test split.
+
+    Args:
+      saved_model_path: the candidate.
+      baseline: the last blessed model, or None.
+      examples_uri: rating examples; only the test split is read.
+      catalog_uri: what is ranked.
+      user_state_uri: only the splits train and eval are read.
+      gates: metric -> {"min", "max"}.
+
+    Returns:
+      The content of metrics.json (evaluation_report.write_report) and "users_per_s"; the last blessed model's record
+      also holds "difference": mean, low and high end of candidate less baseline in GATED.
+    """
+    catalog = evaluation_data.read_catalog(catalog_uri)
+    queries = retrieval_protocol.read_queries(examples_uri, user_state_uri, catalog)
+    seen = retrieval_protocol.seen_positions(queries, catalog)
+    started_s = time.monotonic()
+    recommended = retrieval_protocol.recommend(saved_model_path, queries, catalog)
+    users_per_s = len(queries.user_id) / (time.monotonic() - started_s)
+    measured = retrieval_protocol.measure(recommended, queries.positives)
+
+    position = catalog.positions(queries.states.movie_id)
+    timestamp = queries.states.timestamp[position >= 0]
+    position = position[position >= 0]
+    popular = baselines.popularity(position, catalog.num_movies)
+    recent = baselines.recent_popularity(position, timestamp, catalog.num_movies, RECENT_HALF_LIFE_DAYS)
+    floor = {}
+    for name, score in (("popularity", popular), ("recent_popularity", recent)):
+        by_score = retrieval_protocol.recommend_by_score(score, queries, seen)
+        floor[name] = _summary(by_score, retrieval_protocol.measure(by_score, queries.positives), catalog)
+
+    candidate = _summary(recommended, measured, catalog)
+    compared = _compare(baseline, measured, queries, catalog) if baseline else None
+    reasons = [
+        *_faults(recommended, seen),
+        *evaluation_report.outside_corridor(candidate, gates),
+        *(
+            f"{GATED} {candidate[GATED]:.4f} does not beat {name}'s {value[GATED]:.4f}"
+            for name, value in floor.items()
+            if not candidate[GATED] > value[GATED]
+        ),
+        *_worse_than_baseline(compared),
+    ]
+    shown = {"candidate": candidate, **floor} | ({"last blessed": compared["metrics"]} if compared else {})
+    _LOG.info(
+        "retrieval, %d test users, NDCG@10: %s",
+        len(queries.user_id),
+        ", ".join(f"{name} {value[GATED]:.4f}" for name, value in shown.items() if value),
+    )
+    return {
+        "model": contract.RETRIEVAL,
+        "split": features.TEST,
+        "num_queries": len(queries.user_id),
+        "metrics": candidate,
+        "baselines": floor,
+        "last_blessed": compared,
+        "slices": retrieval_protocol.slices(recommended, queries, measured, popular.astype(int)),
+        "blessed": not reasons,
+        "reasons": reasons,
+        "users_per_s": round(users_per_s, 1),
+    }
+
+
+def _summary(recommended: np.ndarray, measured: dict[str, np.ndarray], catalog: Catalog) -> dict[str, float]:
+    coverage = metrics.coverage_at_k(recommended, catalog.num_movies, 10)
+    return {**retrieval_protocol.summary(measured), retrieval_protocol.COVERAGE: coverage}
+
+
+def _compare(
+    baseline: baselines_of.Baseline, measured: dict[str, np.ndarray], queries: Queries, catalog: Catalog
+) -> dict[str, Any]:
+    """The last blessed model on the same queries."""
+    try:
+        recommended = retrieval_protocol.recommend(baseline.saved_model_path, queries, catalog)
+    except Exception as error:  # whatever is wrong with an old model must not keep a new one back
+        note = f"shown without figures, not gated on: it cannot answer today's requests ({_first_line(error)})"
+        return {"version": baseline.version, "metrics": {}, "gated": False, "note": note, "difference": None}
+    of_baseline = retrieval_protocol.measure(recommended, queries.positives)
+    difference = measured[GATED] - of_baseline[GATED]
+    low, high = retrieval_protocol.bootstrap_interval(difference)
+    movie_id = catalog.movie_id[queries.positives.values]
+    user_id = np.repeat(queries.user_id, queries.positives.lengths)
+    note = baselines_of.objection(baseline, evaluation_data.pairs(user_id, movie_id))
+    return {
+        "version": baseline.version,
+        "metrics": _summary(recommended, of_baseline, catalog),
+        "gated": not note,
+        "note": note,
+        "difference": {"mean": float(difference.mean()), "low": low, "high": high},
+    }
+
+
+def _worse_than_baseline(compared: dict[str, Any] | None) -> list[str]:
+    if not compared or not compared["gated"] or compared["difference"]["high"] >= 0:
+        return []
+    difference, name = compared["difference"], compared["version"] or "never pushed"
+    return [
+        f"{GATED} is {-difference['mean']:.4f} below the last blessed model's (version {name}), beyond noise: the 95 %"
+        f" interval of the difference is {difference['low']:.4f} to {difference['high']:.4f}"
+    ]
+
+
+def _faults(recommended: np.ndarray, seen: Ragged) -> list[str]:
+    """Lists that break the protocol: their metrics would mean nothing."""
+    faults = []
+    num_seen = int(metrics.hits(recommended, seen.values, seen.row_splits).any(axis=1).sum())
+    if num_seen:
+        faults.append(f"{num_seen} of {len(recommended)} lists show what the user has already seen")
+    ordered = np.sort(recommended, axis=1)
+    num_repeating = int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1).sum())
+    if num_repeating:
+        faults.append(f"{num_repeating} of {len(recommended)} lists name a movie twice")
+    return faults
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+class RetrievalEvaluation(base_component.BaseComponent):
+    """Outputs `evaluation` (metrics.json) and `blessing`, a ModelBlessing as TFX's own Evaluator writes it."""
+
+    SPEC_CLASS = RetrievalEvaluationSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        examples: types.BaseChannel,
+        catalog: types.BaseChannel,
+        user_state: types.BaseChannel,
+        baseline_model: types.BaseChannel | None = None,
+        gates: str | Mapping[str, Mapping[str, float | None]] = "{}",
+        code: str = "",
+    ):
+        """Makes the component.
+
+        Args:
+          model: the candidate.
+          examples: rating examples; their test split is the judge.
+          catalog: one example per movie: what is ranked.
+          user_state: one example per user and split.
+          baseline_model: output of LastBlessed.
+          gates: metric -> {"min", "max"}, or that as JSON. Whatever they say, the candidate must beat popularity and
+            recent popularity and not be worse than the baseline.
+          code: digest of the code behind this component, for the cache.
+        """
+        spec = RetrievalEvaluationSpec(
+            model=model,
+            baseline_model=baseline_model,
+            examples=examples,
+            catalog=catalog,
+            user_state=user_state,
+            gates=gates if isinstance(gates, str) else json.dumps(gates, sort_keys=True),
+            code=code,
+            evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+            blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+        )
+        super().__init__(spec=spec)
