@@ -115,8 +115,9 @@ def _read_users(path: pathlib.Path, edition: Edition, file: TextFile) -> Table:
         Check("bad age", ~age.is_between(1, 130).fill_null(False), pl.format("age '{}' is no age in years", "age")),
         Check("bad gender", ~pl.col("gender").is_in(["M", "F"]), pl.format("gender '{}' is not M or F", "gender")),
     ]
-    lower_ends = [1.0, *features.AGE_BOUNDARIES]
-    bucket = pl.max_horizontal(pl.when(age >= end).then(pl.lit(end)) for end in lower_ends)
+    bucket = pl.lit(1.0)
+    for lower_end in features.AGE_BOUNDARIES:
+        bucket = pl.when(age >= lower_end).then(pl.lit(lower_end)).otherwise(bucket)
     select: list[pl.Expr | str] = [
         "line", "raw", "user_id",
         age.alias(features.RAW_USER_AGE.name),

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from components import movielens_sample
-from components.editions import BASE_URL, Edition
+from components.editions import Edition
 from components.errors import InputError
 
 _log = logging.getLogger("movierec.data")
@@ -152,7 +152,8 @@ def _download(edition: Edition, cache_dir: pathlib.Path) -> None:
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT_S)
     try:
         md5 = edition.md5 or _published_md5(edition)
-        source = pooch.create(cache_dir, BASE_URL, registry={name: f"md5:{md5}"}, retry_if_failed=2)
+        registry = {name: f"md5:{md5}"}
+        source = pooch.create(cache_dir, edition.url.removesuffix(name), registry=registry, retry_if_failed=2)
         source.fetch(name, downloader=downloader)
     except InputError:
         raise

@@ -1,0 +1,88 @@
+"""TFX component: stops the run where ExampleValidator found anomalies, which by itself it does not.
+
+What must not see bad data gets this component as an upstream node.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any, ClassVar
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import types
+from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types.channel import BaseChannel
+
+from components.errors import InputError
+
+ANOMALIES = "anomalies"
+"""Key of the input."""
+
+
+def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
+    """One line an anomaly: split, feature, reason; none where all is well."""
+    lines = [
+        f"{split}: {name}: {info.description or info.short_description}"
+        for name, info in sorted(anomalies.anomaly_info.items())
+    ]
+    if anomalies.HasField("dataset_anomaly_info"):
+        lines.append(f"{split}: {anomalies.dataset_anomaly_info.description}")
+    if anomalies.data_missing:
+        lines.append(f"{split}: there are no examples")
+    return lines
+
+
+class AnomalyGateSpec(component_spec.ComponentSpec):
+    """Anomalies in, nothing out."""
+
+    PARAMETERS: ClassVar = {"code": component_spec.ExecutionParameter(type=str)}
+    INPUTS: ClassVar = {ANOMALIES: component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies)}
+    OUTPUTS: ClassVar[dict[str, component_spec.ChannelParameter]] = {}
+
+
+class Executor(base_executor.BaseExecutor):
+    """Reads what ExampleValidator wrote."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Passes, or stops the run.
+
+        Raises:
+          InputError: there are anomalies in any of the splits; it lists them all.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        artifact = artifact_utils.get_single_instance(input_dict[ANOMALIES])
+        lines = []
+        for split in artifact_utils.decode_split_names(artifact.split_names):
+            path = posixpath.join(artifact_utils.get_split_uri([artifact], split), DEFAULT_FILE_NAME)
+            with fileio.open(path, "rb") as file:
+                lines += describe(split, anomalies_pb2.Anomalies.FromString(file.read()))
+        if lines:
+            raise InputError(
+                "The examples are not what the schema says (split: feature: reason):\n"
+                + "\n".join(f"  {line}" for line in lines)
+                + "\nCorrect the data; or, where the data is right, components/schema/schema.pbtxt."
+            )
+
+
+class AnomalyGate(base_component.BaseComponent):
+    """Has no output: it either passes or raises."""
+
+    SPEC_CLASS = AnomalyGateSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(self, *, anomalies: BaseChannel, code: str) -> None:
+        """Constructs the component.
+
+        Args:
+          anomalies: ExampleAnomalies, from ExampleValidator.
+          code: a digest of this component's code, for the cache.
+        """
+        super().__init__(spec=AnomalyGateSpec(anomalies=anomalies, code=code))
