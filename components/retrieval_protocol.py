@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from components import evaluation_data
+from components import evaluation_data, explicit_state
 from components.evaluation_data import Catalog, Ragged, UserStates
 from trainer_modules import contract, metrics
 from trainer_modules import features as f
@@ -46,13 +46,6 @@ class Queries:
     """The fit rows."""
     facts: dict[str, np.ndarray]
     """Slice prefix -> [Q] names, "" where the user's fact is unknown."""
-
-    @property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """int64 [Q] each: first and one past the last of the query's rows in `states`."""
-        known, state = self.state >= 0, np.maximum(self.state, 0)
-        splits = self.states.row_splits
-        return np.where(known, splits[state], 0), np.where(known, splits[state + 1], 0)
 
 
 def read_queries(examples_uri: str, user_state_uri: str, catalog: Catalog) -> Queries:
@@ -112,34 +105,16 @@ def recommend(saved_model_path: str, queries: Queries, catalog: Catalog) -> np.n
 
 def requests(queries: Queries) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
     """Batches of like length: the queries' numbers, and the tensors of recommend_for_history."""
-    first, end = queries.bounds
-    by_length = np.argsort(end - first, kind="stable")
-    states = queries.states
+    lengths = np.where(queries.state < 0, 0, np.diff(queries.states.row_splits)[queries.state])
+    by_length = np.argsort(lengths, kind="stable")
     for start in range(0, len(by_length), _BATCH):
         rows = by_length[start : start + _BATCH]
-        # History: the newest HISTORY_LENGTH, padded on the left. Seen: everything, padded on the right.
-        newest = end[rows, None] - f.HISTORY_LENGTH + np.arange(f.HISTORY_LENGTH)
-        in_history = newest >= first[rows, None]
-        every = first[rows, None] + np.arange(max(1, int((end - first)[rows].max())))
-        in_state = every < end[rows, None]
-        query_timestamp = np.where(end[rows] > first[rows], _take(states.timestamp, end[rows] - 1), 0)
-        yield (
-            rows,
-            {
-                contract.USER_ID: tf.constant(queries.user_id[rows]),
-                contract.HISTORY_MOVIE_ID: tf.constant(np.where(in_history, _take(states.movie_id, newest), b"")),
-                contract.HISTORY_RATING: tf.constant(
-                    np.where(in_history, _take(states.rating, newest), 0), tf.float32
-                ),
-                contract.HISTORY_TIMESTAMP: tf.constant(
-                    np.where(in_history, _take(states.timestamp, newest), 0), tf.int64
-                ),
-                contract.QUERY_TIMESTAMP: tf.constant(query_timestamp, tf.int64),
-                contract.SEEN_MOVIE_ID: tf.constant(np.where(in_state, _take(states.movie_id, every), b"")),
-                contract.EXCLUDE_MOVIE_ID: tf.fill([len(rows), 1], ""),
-                contract.K: tf.fill([len(rows)], NUM_RECOMMENDED),
-            },
-        )
+        users = queries.state[rows]
+        request = explicit_state.query(queries.user_id[rows], queries.states, users, f.HISTORY_LENGTH)
+        request[contract.SEEN_MOVIE_ID] = tf.constant(explicit_state.seen_movie_id(queries.states, users))
+        request[contract.EXCLUDE_MOVIE_ID] = tf.fill([len(rows), 1], "")
+        request[contract.K] = tf.fill([len(rows)], NUM_RECOMMENDED)
+        yield rows, request
 
 
 def recommend_by_score(score: np.ndarray, queries: Queries, seen: Ragged) -> np.ndarray:
@@ -249,11 +224,6 @@ def _grouped(values: np.ndarray, group: np.ndarray, num_groups: int) -> Ragged:
     """[T] values and the group, 0 to num_groups - 1, of each -> one list per group."""
     lengths = np.bincount(group, minlength=num_groups)
     return Ragged(values[np.argsort(group, kind="stable")], np.concatenate([[0], np.cumsum(lengths)]))
-
-
-def _take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """values[index] where the index exists, anything elsewhere."""
-    return values[np.clip(index, 0, len(values) - 1)] if len(values) else np.zeros(index.shape, values.dtype)
 
 
 def _first_values(column: Ragged, name_of: Callable[[float], str], otherwise: Ragged | None = None) -> np.ndarray:

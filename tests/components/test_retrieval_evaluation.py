@@ -196,12 +196,13 @@ def test_a_model_without_the_signature_is_named(world, tmp_path):
         evaluate(world, path)
 
 
-def test_requests_hold_the_newest_history_and_everything_seen(tmp_path):
-    long = [("u0", movie, 3.0, 100 + movie) for movie in range(30)]
-    later = [("u0", movie, 4.0, 500 + movie) for movie in range(39, 9, -1) if movie >= 30]
+def test_requests_hold_the_newest_history_and_everything_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(f, "HISTORY_LENGTH", 20)
+    early = [("u0", movie, 3.0, 100 + movie) for movie in range(30)]
+    late = [("u0", movie, 4.0, 500 + movie) for movie in range(38, 29, -1)]
     other = [("u1", 7, 2.0, 5)]
     test = [("u0", 39, 5.0, 900), ("u1", 3, 5.0, 901), ("cold0", 1, 1.0, 902)]
-    uris = toy_models.write_world(tmp_path, toy_models.World(long + other, later[1:], test))
+    uris = toy_models.write_world(tmp_path, toy_models.World(early + other, late, test))
     catalog = evaluation_data.read_catalog(uris["catalog"])
     queries = retrieval_protocol.read_queries(uris["examples"], uris["user_state"], catalog)
     [(rows, request)] = list(retrieval_protocol.requests(queries))
@@ -211,15 +212,16 @@ def test_requests_hold_the_newest_history_and_everything_seen(tmp_path):
     }
     u0 = by_user["u0"]
     ids = [movie.decode() for movie in u0[contract.HISTORY_MOVIE_ID]]
-    assert len(ids) == f.HISTORY_LENGTH and ids[:11] == [""] * 11
-    assert ids[11:] == [f"m{n}" for n in range(39)]
-    assert u0[contract.HISTORY_RATING][-1] == 4.0 and u0[contract.HISTORY_RATING][0] == 0.0
+    assert ids == [f"m{n}" for n in range(19, 39)]
+    assert u0[contract.HISTORY_RATING][-1] == 4.0 and u0[contract.HISTORY_RATING][0] == 3.0
     assert u0[contract.HISTORY_TIMESTAMP][-1] == u0[contract.QUERY_TIMESTAMP] == 538
     assert {movie.decode() for movie in u0[contract.SEEN_MOVIE_ID]} == {f"m{n}" for n in range(39)}
     cold = by_user["cold0"]
     assert not any(cold[contract.HISTORY_MOVIE_ID]) and not any(cold[contract.SEEN_MOVIE_ID])
     assert cold[contract.QUERY_TIMESTAMP] == 0
-    assert by_user["u1"][contract.SEEN_MOVIE_ID][0] == b"m7"
+    u1 = by_user["u1"]
+    assert [movie.decode() for movie in u1[contract.HISTORY_MOVIE_ID]] == [""] * 19 + ["m7"]
+    assert u1[contract.HISTORY_RATING][0] == 0.0 and u1[contract.SEEN_MOVIE_ID][0] == b"m7"
 
 
 def test_one_list_for_all_is_the_masked_top_k():
