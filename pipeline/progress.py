@@ -9,15 +9,14 @@ import contextlib
 import logging
 import os
 import pathlib
-import re
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import Any, TextIO
+from unittest import mock
 
 LOGGER = logging.getLogger("movierec")
-_STEP = re.compile(r"Component (\S+) is (running|finished)\.")
 
 
 @contextlib.contextmanager
@@ -52,36 +51,47 @@ def logged_to(log_path: pathlib.Path) -> Iterator[TextIO]:
             screen.close()
 
 
-class Steps(logging.Handler):
-    """Follows LocalDagRunner's own messages and prints each component's start and end."""
+class Steps:
+    """Prints each component's start, and its time and outcome at its end."""
 
     def __init__(self, screen: TextIO, num_components: int, outcome: Callable[[str], str]):
-        """Prepares to follow a run; attach to the root logger.
+        """Prepares to follow a run.
 
         Args:
           screen: where to print.
           num_components: of the graph.
           outcome: component id -> one line of what came out of it.
         """
-        super().__init__()
         self._screen = screen
         self._num_components = num_components
         self._outcome = outcome
         self._number = 0
-        self._began_s = 0.0
         self.current = ""
         """The component that is running, or that was when the run failed."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        step = _STEP.fullmatch(record.getMessage()) if record.name == "absl" else None
-        if step is None:
-            return
-        component, state = step.groups()
-        if state == "running":
-            self._number += 1
-            self._began_s = time.monotonic()
-            self.current = component
-            print(f"[{self._number:2}/{self._num_components}] {component}", file=self._screen)
-        else:
-            elapsed_s = time.monotonic() - self._began_s
-            print(f"        {elapsed_s:5.1f} s  {self._outcome(component)}", file=self._screen)
+    @contextlib.contextmanager
+    def following(self) -> Iterator[None]:
+        """Follows what a TFX runner launches for the time of the context.
+
+        By wrapping the launcher: LocalDagRunner's own messages get lost once a component's import has lowered absl's
+        verbosity, as TensorBoard's does.
+        """
+        from tfx.orchestration.portable.launcher import Launcher
+
+        launch = Launcher.launch
+
+        def followed(launcher: Launcher) -> Any:
+            with self._step(launcher._pipeline_node.node_info.id):
+                return launch(launcher)
+
+        with mock.patch.object(Launcher, "launch", followed):
+            yield
+
+    @contextlib.contextmanager
+    def _step(self, component: str) -> Iterator[None]:
+        self._number += 1
+        self.current = component
+        print(f"[{self._number:2}/{self._num_components}] {component}", file=self._screen)
+        began_s = time.monotonic()
+        yield
+        print(f"        {time.monotonic() - began_s:5.1f} s  {self._outcome(component)}", file=self._screen)

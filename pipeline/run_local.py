@@ -81,9 +81,9 @@ def _run_graph(settings: Settings, screen: TextIO, log_path: pathlib.Path) -> No
     )
     pipeline = graph.create_pipeline(settings, source, digests.of_code(), BEAM_ARGUMENTS)
     steps = progress.Steps(screen, len(pipeline.components), lambda component: _summary(settings.root_path, component))
-    logging.getLogger().addHandler(steps)
     try:
-        LocalDagRunner().run(pipeline)
+        with steps.following():
+            LocalDagRunner().run(pipeline)
     except InputError:
         raise
     except Exception as error:
@@ -95,8 +95,6 @@ def _run_graph(settings: Settings, screen: TextIO, log_path: pathlib.Path) -> No
             f"{steps.current or 'the pipeline'} failed: {type(error).__name__}: {error}\nThe full log is {log_path};"
             " nothing was pushed; `movierec run` again resumes from what is done"
         ) from error
-    finally:
-        logging.getLogger().removeHandler(steps)
 
 
 def _input_error(error: BaseException | None) -> InputError | None:
