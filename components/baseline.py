@@ -59,3 +59,10 @@ def objection(baseline: Baseline, test_pairs: np.ndarray) -> str:
     if num_known:
         return f"shown, not gated on: it was fitted on {num_known} of today's {len(test_pairs)} test rows"
     return ""
+
+
+def cannot_answer(error: Exception) -> str:
+    """The note of a baseline that failed when it was asked."""
+    # TensorFlow begins with where, over many lines, and ends with what.
+    words = " ".join(str(error).split())[-200:]
+    return f"shown without figures, not gated on: it cannot answer today's requests ({type(error).__name__}: {words})"

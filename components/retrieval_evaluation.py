@@ -161,7 +161,7 @@ def _compare(
     try:
         recommended = retrieval_protocol.recommend(baseline.saved_model_path, queries, catalog)
     except Exception as error:  # whatever is wrong with an old model must not keep a new one back
-        note = f"shown without figures, not gated on: it cannot answer today's requests ({_first_line(error)})"
+        note = baselines_of.cannot_answer(error)
         return {"version": baseline.version, "metrics": {}, "gated": False, "note": note, "difference": None}
     of_baseline = retrieval_protocol.measure(recommended, queries.positives)
     difference = measured[GATED] - of_baseline[GATED]
@@ -199,10 +199,6 @@ def _faults(recommended: np.ndarray, seen: Ragged) -> list[str]:
     if num_repeating:
         faults.append(f"{num_repeating} of {len(recommended)} lists name a movie twice")
     return faults
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class RetrievalEvaluation(base_component.BaseComponent):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import toy_models
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -30,6 +31,12 @@ def ToyData(
         pathlib.Path(uris[name]).rename(artifact.uri)
         artifact.split_names = json.dumps([features.ALL] if name == "catalog" else list(features.SPLITS))
     (pathlib.Path(schema.uri) / "schema.pbtxt").write_text("")
+
+
+@component
+def ToyModel(model: OutputArtifact[standard_artifacts.Model], path: Parameter[str]):
+    """A Model artifact with a copy of what lies at the path."""
+    shutil.copytree(path, model.uri, dirs_exist_ok=True)
 
 
 @component
