@@ -114,11 +114,15 @@ class Servable:
         return available[number]
 
     def _watch(self) -> None:
+        fault = ""
         while not self._stopped.is_set():
             try:
                 self._poll()
-            except Exception:  # a fault of ours or of the disk must not end the watch
-                _LOG.exception("%s: looking for versions in %s failed; trying again", self.name, self._base_path)
+                fault = ""
+            except Exception as error:  # the disk's fault or ours: it must not end the watch
+                if repr(error) != fault:  # said once, not every second
+                    fault = repr(error)
+                    _LOG.exception("%s: cannot look for versions in %s; trying on", self.name, self._base_path)
             self._stopped.wait(self._poll_interval_s)
 
     def _poll(self) -> None:

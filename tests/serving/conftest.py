@@ -1,7 +1,6 @@
 """Toy SavedModels, exported once, and one running embedded server for all tests that only ask."""
 
 import pytest
-import serving_toys
 
 from serving import client as client_lib
 from serving import embedded, server
@@ -10,6 +9,8 @@ from serving import embedded, server
 @pytest.fixture(scope="session")
 def toy_models(tmp_path_factory):
     """Model name -> base path, each with version 3: retrieval and ranking."""
+    import serving_toys  # here: TensorFlow must not load before our packages have chosen its Keras
+
     return serving_toys.export_pair(tmp_path_factory.mktemp("toys"), version=3)
 
 
