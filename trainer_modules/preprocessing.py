@@ -29,7 +29,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor | tf.SparseTensor]) -> dict[str
         any number of values. Optional user facts may be missing altogether.
 
     Returns:
-      The transformed features by name, and user_rating (stars) and timestamp (s) as they came.
+      The transformed features by name, and user_rating and history_rating (stars) and timestamp (s) as they came.
     """
     user_id, movie_id = inputs[f.USER_ID.name], inputs[f.MOVIE_ID.name]
     history_movie_id = inputs[f.HISTORY_MOVIE_ID.name]
@@ -41,6 +41,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor | tf.SparseTensor]) -> dict[str
         f.USER_INDEX.name: _index(user_id, users),
         f.MOVIE_INDEX.name: _index(movie_id, movies),
         f.HISTORY_MOVIE_INDEX.name: _padded_index(history_movie_id, movies),
+        f.HISTORY_RATING.name: inputs[f.HISTORY_RATING.name],
         f.HISTORY_AGE_BUCKET.name: age_bucket(inputs[f.HISTORY_TIMESTAMP.name], history_movie_id != ""),
         f.MOVIE_GENRE_INDEX.name: _genre_index(inputs[f.MOVIE_GENRES.name]),
         f.MOVIE_YEAR_INDEX.name: year_index(inputs[f.MOVIE_TITLE.name]),
