@@ -31,7 +31,7 @@ def run(address: str) -> list[Check]:
     Args:
       address: host:port that `movierec serve` would listen on.
     """
-    return [_python(), _packages(), _native(), _memory(), _disk(), _port(address), _server()]
+    return [_python(), _packages(), _keras(), _memory(), _disk(), _port(address), _server()]
 
 
 def _python() -> Check:
@@ -58,7 +58,7 @@ def _packages() -> Check:
     return Check("packages", not wrong, "; ".join(wrong) or "as pinned", "make setup")
 
 
-def _native() -> Check:
+def _keras() -> Check:
     """tf-keras in place of Keras 3 is set by our packages; another setting in the environment would be lost."""
     import os
 
@@ -93,10 +93,11 @@ def _port(address: str) -> Check:
 
 
 def _server() -> Check:
-    from serving import server
+    from serving import finder
 
-    kind = server.choose()
-    return Check("server", True, f"movierec serve would start: {kind}")
+    choice = finder.choose(pull=False)
+    passed_over = f" ({'; '.join(choice.reasons)})" if choice.reasons else ""
+    return Check("server", True, f"movierec serve would start {finder.DESCRIPTIONS[choice.kind]}{passed_over}")
 
 
 def _read(path: str) -> str:

@@ -121,7 +121,6 @@ def create_pipeline(
         examples=ingest.outputs["examples"],
         catalog=ingest.outputs["catalog"],
         user_state=ingest.outputs["user_state"],
-        schema=schema.outputs["schema"],
         gates=_gates(settings.ranking, settings.split),
         code=digests.ranking_evaluation,
     )

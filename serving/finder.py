@@ -45,8 +45,12 @@ class Choice:
     """One readable line for each that was passed over."""
 
 
-def choose(kind: str = AUTO) -> Choice:
-    """The first of KINDS that this machine has, or the one asked for. May pull the image.
+def choose(kind: str = AUTO, pull: bool = True) -> Choice:
+    """The first of KINDS that this machine has, or the one asked for.
+
+    Args:
+      kind: AUTO or one of KINDS.
+      pull: whether a container engine that lacks the image may pull it; else it counts as not there.
 
     Raises:
       ServerError: the one asked for is not there.
@@ -56,7 +60,7 @@ def choose(kind: str = AUTO) -> Choice:
         raise ValueError(f"{kind!r} is no kind of server; choose one of {', '.join((AUTO, *KINDS))}")
     finders: dict[str, Callable[[list[str]], str | None]] = {
         BINARY: _find_binary,
-        CONTAINER: _find_engine,
+        CONTAINER: lambda reasons: _find_engine(reasons, pull),
         EMBEDDED: lambda reasons: sys.executable,
     }
     reasons: list[str] = []
@@ -74,7 +78,7 @@ def _find_binary(reasons: list[str]) -> str | None:
     return path
 
 
-def _find_engine(reasons: list[str]) -> str | None:
+def _find_engine(reasons: list[str], pull: bool) -> str | None:
     for engine in _ENGINES:
         path = shutil.which(engine)
         if path is None:
@@ -85,6 +89,9 @@ def _find_engine(reasons: list[str]) -> str | None:
             reasons.append(f"{engine} is installed but does not work: {problem}")
             continue
         if run(path, "image", "inspect", IMAGE, timeout_s=_ENGINE_TIMEOUT_S):
+            if not pull:
+                reasons.append(f"{engine} does not have {IMAGE} yet; `movierec serve` would try to pull it")
+                continue
             _LOG.info("%s pulls %s; this is done once", engine, IMAGE)
             problem = run(path, "pull", IMAGE, timeout_s=_PULL_TIMEOUT_S)
             if problem:
