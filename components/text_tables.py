@@ -224,7 +224,8 @@ def _layout_checks(file: TextFile) -> list[Check]:
     if file.quoted:  # a last field in quotes may hold the separator
         too_many &= ~pl.col("raw").str.ends_with('"')
     found = pl.col("raw").str.count_matches(file.separator, literal=True) + 1
-    wanted = f"{len(file.columns)}" + (" (and every quote closed)" if file.quoted else "")
+    wanted = f"{len(file.columns)} ({', '.join(file.columns[:5])}{', ...' if len(file.columns) > 5 else ''})"
+    wanted += " and every quote closed" if file.quoted else ""
     return [
         Check("empty line", pl.col("raw") == "", pl.lit("the line is empty")),
         Check(
