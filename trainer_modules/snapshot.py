@@ -45,9 +45,13 @@ class UserSnapshot(tf.Module):
         self._rating = _constant(states.rating if states else [], tf.float32, "rating")
         self._timestamp = _constant(states.timestamp if states else [], tf.int64, "timestamp")
 
+    def user(self, user_id: tf.Tensor) -> tf.Tensor:
+        """string [B] -> int64 [B]: each user's row in the UserStates, -1 for a user it does not know."""
+        return self._table.lookup(user_id)
+
     def lookup(self, user_id: tf.Tensor) -> History:
         """string [B] -> ragged rows [B, None], oldest first; none for a user it does not know."""
-        user = self._table.lookup(user_id)
+        user = self.user(user_id)
         # An unknown user's -1 must not reach the gather: its rows are the empty range that begins at row 0.
         start = tf.where(user >= 0, tf.gather(self._row_splits, tf.maximum(user, 0)), 0)
         last = tf.shape(self._row_splits, tf.int64)[0] - 1
