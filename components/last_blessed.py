@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from typing import Any, ClassVar
 
 from ml_metadata import proto as mlmd
@@ -25,8 +23,8 @@ from tfx.orchestration.portable import base_driver as portable_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
-from tfx.utils import io_utils
 
+from components import file_trees
 from components.baseline import BASELINE_FILE, SAVED_MODEL_FOLDER
 
 _LOG = logging.getLogger("movierec.last_blessed")
@@ -137,24 +135,12 @@ class Executor(base_executor.BaseExecutor):
         found = json.loads(exec_properties.get("baseline") or "{}")
         fileio.makedirs(output.uri)
         if found:
-            _copy(f"{found['model_uri']}/{SAVED_MODEL_FOLDER}", f"{output.uri}/{SAVED_MODEL_FOLDER}")
+            file_trees.copy(f"{found['model_uri']}/{SAVED_MODEL_FOLDER}", f"{output.uri}/{SAVED_MODEL_FOLDER}")
             _LOG.info("the baseline is model %d, version %s", found["model_id"], found["version"] or "(never pushed)")
         else:
             _LOG.info("no baseline: no other model has been blessed yet")
         with fileio.open(f"{output.uri}/{BASELINE_FILE}", "w") as file:
             file.write(json.dumps(found, indent=1) + "\n")
-
-
-def _copy(source: str, target: str) -> None:
-    """Copies a folder, by hard links where both lie on one file system."""
-    if "://" in source or "://" in target:
-        io_utils.copy_dir(source, target)
-        return
-    try:
-        shutil.copytree(source, target, copy_function=os.link)
-    except (OSError, shutil.Error):
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
 
 
 class LastBlessed(base_component.BaseComponent):

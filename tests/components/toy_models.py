@@ -5,9 +5,7 @@ last step is the test row, the one before the eval row. Users with an even numbe
 """
 
 import dataclasses
-import gzip
 import pathlib
-import struct
 
 import numpy as np
 import tensorflow as tf
@@ -156,6 +154,7 @@ _HISTORY = {
 }
 _EXCLUDE = {"exclude_movie_id": spec(tf.string, None, None)}
 _SEEN = {"seen_movie_id": spec(tf.string, None, None)}
+_POSITIVE = {"positive_movie_id": spec(tf.string, None, None)}
 _K = {"k": spec(tf.int32, None)}
 
 
@@ -215,6 +214,10 @@ class ToyRetrieval(tf.Module):
         title = tf.where(movie_id == "", "", "Movie " + movie_id)
         return {"movie_id": movie_id, "movie_title": title, "score": score}
 
+    def _rank(self, newest, hidden, positive_movie_id):
+        scores = self.base + tf.gather(self.step, tf.where(newest < 0, NUM_MOVIES, newest))
+        return {"rank": top_k.ranks(top_k.mask(scores, hidden), self._positions(positive_movie_id))}
+
     def _positions(self, movie_id):
         return self.table.lookup(movie_id)
 
@@ -238,8 +241,8 @@ class ToyRetrieval(tf.Module):
 
         @tf.function(input_signature=[{**_USER, **_EXCLUDE, **_K}])
         def recommend(x):
-            state = tf.gather(self.states, tf.where(self.users.lookup(x["user_id"]) < 0, -1 % len(self.states),
-                                                    self.users.lookup(x["user_id"])))
+            user = self.users.lookup(x["user_id"])
+            state = tf.gather(self.states, tf.where(user < 0, len(self.states) - 1, user))
             hidden = tf.concat([state, self._positions(x["exclude_movie_id"])], axis=1)
             return self._answer(state[:, -1], hidden, x["k"])
 
@@ -247,6 +250,25 @@ class ToyRetrieval(tf.Module):
         def popular(x):
             batch = tf.shape(x["k"])[0]
             return self._answer(tf.fill([batch], -1), tf.fill([batch, 1], -1), x["k"])
+
+        @tf.function(input_signature=[{"movie_id": spec(tf.string, None), **_K}])
+        def similar(x):
+            position = self._positions(x["movie_id"])
+            return self._answer(position, position[:, None], x["k"])
+
+        @tf.function(input_signature=[{**_USER, **_HISTORY, **_SEEN, **_EXCLUDE, **_POSITIVE}])
+        def evaluate(x):
+            hidden = self._positions(tf.concat([x["seen_movie_id"], x["exclude_movie_id"]], axis=1))
+            return self._rank(self._newest(x["history_movie_id"]), hidden, x["positive_movie_id"])
+
+        @tf.function(input_signature=[{**_USER, **_HISTORY}])
+        def embed_query(x):
+            newest = self._newest(x["history_movie_id"])
+            return {"embedding": tf.gather(self.step, tf.where(newest < 0, NUM_MOVIES, newest))}
+
+        @tf.function(input_signature=[{"movie_id": spec(tf.string, None)}])
+        def embed_candidate(x):
+            return {"embedding": tf.one_hot(self._positions(x["movie_id"]), NUM_MOVIES)}
 
         @tf.function(input_signature=[{"examples": spec(tf.string, None)}])
         def serving_default(x):
@@ -262,12 +284,9 @@ class ToyRetrieval(tf.Module):
             k = tf.fill([tf.shape(history)[0]], contract.DEFAULT_K)
             return self._for_history(self._newest(history), history, nothing, k)
 
-        return {
-            "recommend_for_history": _by_name(recommend_for_history),
-            "recommend": _by_name(recommend),
-            "popular": _by_name(popular),
-            "serving_default": _by_name(serving_default),
-        }
+        functions = (recommend_for_history, recommend, popular, similar, evaluate, embed_query, embed_candidate,
+                     serving_default)  # fmt: skip
+        return {function.python_function.__name__: _by_name(function) for function in functions}
 
 
 class ToyRanking(tf.Module):
@@ -335,18 +354,14 @@ class ToyRanking(tf.Module):
 
         @tf.function(input_signature=[_K])
         def popular(x):
-            width = tf.minimum(tf.reduce_max(x["k"]), NUM_MOVIES)
-            batch = tf.shape(x["k"])[0]
-            movie_id = tf.tile(tf.constant(MOVIE_IDS)[None, :width], [batch, 1])
-            score = tf.tile(tf.cast(tf.range(width, 0, -1), tf.float32)[None, :], [batch, 1])
-            return {"movie_id": movie_id, "movie_title": "Movie " + movie_id, "score": score}
+            rows = tf.tile(tf.range(NUM_MOVIES, 0, -1)[None], [tf.shape(x["k"])[0], 1])
+            best = top_k.top_k(tf.cast(rows, tf.float32), x["k"])
+            movie_id = tf.gather([*MOVIE_IDS, ""], tf.where(best.position < 0, NUM_MOVIES, best.position))
+            title = tf.where(movie_id == "", "", "Movie " + movie_id)
+            return {"movie_id": movie_id, "movie_title": title, "score": best.score}
 
-        return {
-            "rank": _by_name(rank),
-            "rank_for_history": _by_name(rank_for_history),
-            "serving_default": _by_name(serving_default),
-            "popular": _by_name(popular),
-        }
+        functions = (rank, rank_for_history, serving_default, popular)
+        return {function.python_function.__name__: _by_name(function) for function in functions}
 
 
 def _by_name(function):
@@ -364,13 +379,3 @@ def save(model, model_uri):
     """Saves a toy as TFX's Trainer lays a model out; returns the artifact's uri."""
     tf.saved_model.save(model, str(pathlib.Path(model_uri) / "Format-Serving"), signatures=model.signatures())
     return str(model_uri)
-
-
-def records_in(path):
-    """Number of records of a gzipped TFRecord file, counted without TensorFlow."""
-    number = 0
-    with gzip.open(path) as file:
-        while header := file.read(12):
-            file.seek(struct.unpack("<Q", header[:8])[0] + 4, 1)
-            number += 1
-    return number
