@@ -82,9 +82,9 @@ def push(
     with _locked(root):
         _recover(root)
         digest = content_digest(paths)
-        newest = _newest_complete(root)
-        if newest and content_digest({name: root / name / str(newest) for name in contract.MODELS}) == digest:
-            return Push(newest, False, _versions(root)["versions"].get(str(newest), {}))
+        held = _holding(root, digest)
+        if held:
+            return held
         version = 1 + max([_versions(root)["greatest"], *_numbers(root)])
         record = {
             **origin,
@@ -113,6 +113,16 @@ def recover(destination: str | os.PathLike[str]) -> int | None:
         return None
     with _locked(root):
         return _recover(root)
+
+
+def holding(destination: str | os.PathLike[str], sources: Mapping[str, str | os.PathLike[str]]) -> Push | None:
+    """The newest version, if it holds this content. Only looks.
+
+    Args:
+      destination: folder above the models' own folders.
+      sources: model name -> folder of its SavedModel.
+    """
+    return _holding(pathlib.Path(destination), content_digest(sources))
 
 
 def newest(destination: str | os.PathLike[str]) -> int | None:
@@ -187,6 +197,13 @@ def _newest_complete(root: pathlib.Path) -> int | None:
     """The newest version, if it is the same for both models."""
     newest_of = [max(_numbers(root, (name,)), default=0) for name in contract.MODELS]
     return newest_of[0] if newest_of[0] and len(set(newest_of)) == 1 else None
+
+
+def _holding(root: pathlib.Path, digest: str) -> Push | None:
+    version = _newest_complete(root)
+    if version is None or content_digest({name: root / name / str(version) for name in contract.MODELS}) != digest:
+        return None
+    return Push(version, False, _versions(root)["versions"].get(str(version), {}))
 
 
 def _numbers(root: pathlib.Path, names: tuple[str, ...] = contract.MODELS) -> list[int]:

@@ -1,0 +1,180 @@
+"""AtomicPush: both blessed and validated models become one new version, at once; or nothing is pushed.
+
+The cache must not answer for the destination: when code goes back to an older state, all else comes from the cache and
+the older models still have to be pushed anew. A driver therefore puts a push id into the execution properties: the one
+that was kept with the newest version where that version holds these models, and a new one otherwise. A runner without
+driver hooks must not cache this component.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+import tempfile
+import uuid
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.components.base import base_driver as dsl_driver
+from tfx.orchestration import metadata
+from tfx.orchestration.portable import base_driver as portable_driver
+from tfx.orchestration.portable import data_types
+from tfx.proto.orchestration import driver_output_pb2
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from components import baseline, evaluation_report, file_trees, model_store
+from trainer_modules import contract
+
+_BLESSINGS = ("retrieval_blessing", "ranking_blessing", "infra_blessing")
+
+_LOG = logging.getLogger("movierec.push")
+
+
+class AtomicPushSpec(component_spec.ComponentSpec):
+    """Models and blessings in, a note of the push out."""
+
+    PARAMETERS: ClassVar = {
+        "destination": component_spec.ExecutionParameter(type=str),
+        "keep_versions": component_spec.ExecutionParameter(type=int),
+        "push_id": component_spec.ExecutionParameter(type=str, optional=True),
+        "code": component_spec.ExecutionParameter(type=str, optional=True),
+    }
+    INPUTS: ClassVar = {
+        "retrieval_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "ranking_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "retrieval_blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+        "ranking_blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+        "infra_blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
+    }
+    OUTPUTS: ClassVar = {"pushed_model": component_spec.ChannelParameter(type=standard_artifacts.PushedModel)}
+
+
+class Driver(dsl_driver.BaseDriver, portable_driver.BaseDriver):
+    """Looks at the destination before the cache is asked."""
+
+    def __init__(self, handle: metadata.Metadata):
+        dsl_driver.BaseDriver.__init__(self, handle)
+        portable_driver.BaseDriver.__init__(self, handle)
+
+    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
+        output = driver_output_pb2.DriverOutput()
+        push_id = ""  # what is not blessed is not pushed, whatever the destination holds
+        if not _not_blessed(execution_info.input_dict):
+            with tempfile.TemporaryDirectory() as folder:
+                sources = _sources(execution_info.input_dict, folder)
+                held = model_store.holding(execution_info.exec_properties["destination"], sources)
+            push_id = held.record.get("push_id", "") if held else uuid.uuid4().hex
+        output.exec_properties["push_id"].string_value = push_id
+        return output
+
+
+class Executor(base_executor.BaseExecutor):
+    """Pushes, or says why not."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        note = artifact_utils.get_single_instance(output_dict["pushed_model"])
+        destination = exec_properties["destination"]
+        model_store.recover(destination)
+        not_blessed = _not_blessed(input_dict)
+        if not_blessed:
+            reason = f"nothing is pushed: not blessed by {', '.join(not_blessed)}"
+            _mark(note, destination, pushed=False, version=None, reason=reason, record={})
+            return
+        origin: dict[str, Any] = {"push_id": exec_properties.get("push_id") or uuid.uuid4().hex}
+        for name in contract.MODELS:
+            model = artifact_utils.get_single_instance(input_dict[f"{name}_model"])
+            origin[f"{name}_model_id"], origin[f"{name}_model_uri"] = model.id, model.uri
+        with tempfile.TemporaryDirectory() as folder:
+            sources = _sources(input_dict, folder)
+            done = model_store.push(destination, sources, exec_properties["keep_versions"], origin)
+        reason = f"version {done.version} " + ("is new" if done.pushed else "holds these models already")
+        _mark(note, destination, done.pushed, done.version, reason, done.record)
+
+
+def _not_blessed(input_dict: Mapping[str, Any]) -> list[str]:
+    """The blessings that are none."""
+    return [
+        name
+        for name in _BLESSINGS
+        if not evaluation_report.is_blessed(artifact_utils.get_single_instance(list(input_dict[name])))
+    ]
+
+
+def _sources(input_dict: Mapping[str, Any], folder: str) -> dict[str, str]:
+    """Model name -> local folder of its SavedModel; a remote one is fetched into `folder` first."""
+    sources = {}
+    for name in contract.MODELS:
+        uri = artifact_utils.get_single_uri(list(input_dict[f"{name}_model"]))
+        sources[name] = baseline.saved_model_path(uri)
+        if "://" in uri:
+            file_trees.copy(sources[name], f"{folder}/{name}")
+            sources[name] = f"{folder}/{name}"
+    return sources
+
+
+def _mark(
+    note: types.Artifact, destination: str, pushed: bool, version: int | None, reason: str, record: dict[str, Any]
+) -> None:
+    """Writes the PushedModel artifact: the properties that TFX's Pusher leaves, and push.json."""
+    _LOG.info("%s", reason)
+    note.set_int_custom_property("pushed", int(pushed))
+    note.set_string_custom_property("pushed_destination", destination)
+    note.set_string_custom_property("reason", reason)
+    if version is not None:
+        note.set_string_custom_property("pushed_version", str(version))
+    written = {"pushed": pushed, "version": version, "destination": destination, "reason": reason, **record}
+    path = pathlib.Path(note.uri)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "push.json").write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
+
+
+class AtomicPush(base_component.BaseComponent):
+    """Outputs `pushed_model`, a PushedModel: `pushed`, `pushed_version`, `pushed_destination`, `reason`; push.json."""
+
+    SPEC_CLASS = AtomicPushSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(
+        self,
+        retrieval_model: types.BaseChannel,
+        ranking_model: types.BaseChannel,
+        retrieval_blessing: types.BaseChannel,
+        ranking_blessing: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
+        destination: str,
+        keep_versions: int = 5,
+        code: str = "",
+    ):
+        """Makes the component.
+
+        Args:
+          retrieval_model: pushed only together with the other.
+          ranking_model: the other.
+          retrieval_blessing: its evaluation's verdict.
+          ranking_blessing: the other's.
+          infra_blessing: the verdict on both.
+          destination: local folder above the models' own, which servers watch.
+          keep_versions: versions kept there, the new one included; at least 1.
+          code: digest of the code behind this component, for the cache.
+        """
+        spec = AtomicPushSpec(
+            retrieval_model=retrieval_model,
+            ranking_model=ranking_model,
+            retrieval_blessing=retrieval_blessing,
+            ranking_blessing=ranking_blessing,
+            infra_blessing=infra_blessing,
+            destination=destination,
+            keep_versions=keep_versions,
+            code=code,
+            pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+        )
+        super().__init__(spec=spec)
