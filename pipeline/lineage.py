@@ -10,7 +10,9 @@ from typing import Any
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from components import model_store
 from components.errors import InputError
+from trainer_modules import contract
 
 _STATES = {
     mlmd.Execution.COMPLETE: "complete",
@@ -19,7 +21,6 @@ _STATES = {
     mlmd.Execution.RUNNING: "unfinished",
 }
 _OUTPUTS = (mlmd.Event.OUTPUT, mlmd.Event.INTERNAL_OUTPUT)
-MODEL_OF = {"RetrievalTrainer": "retrieval", "RankingTrainer": "ranking"}
 EVALUATIONS = {"retrieval": "RetrievalEvaluation", "ranking": "RankingEvaluation"}
 
 
@@ -109,28 +110,24 @@ class Lineage:
 
     def pushed(self) -> list[dict[str, Any]]:
         """Where each version that was pushed came from, oldest first: data, code, runs."""
-        versions: dict[str, dict[str, Any]] = {}
-        for execution in self._store.get_executions():
-            for run in self._component_runs([execution]):
-                artifact = run.output("pushed_model") if run.component == "AtomicPush" else None
-                if artifact is None or run.state != "complete" or not artifact.properties.get("pushed"):
-                    continue
-                version = str(artifact.properties["pushed_version"])
-                models = {
-                    name: self._model_source(run.inputs[f"{name}_model"][0]) for name in EVALUATIONS
-                }
-                on_disk = all((self.root / "models" / name / version).is_dir() for name in EVALUATIONS)
-                versions[version] = {
-                    "version": version, "pushed_ms": run.started_ms, "on_disk": on_disk, "models": models,
-                }
-        return sorted(versions.values(), key=lambda entry: int(entry["version"]))
+        models_path = self.root / "models"
+        return [
+            {
+                "version": version,
+                "pushed_at": record["pushed_at"],
+                "on_disk": all((models_path / name / version).is_dir() for name in contract.MODELS),
+                "models": {name: self._model_source(record[f"{name}_model_id"]) for name in contract.MODELS},
+            }
+            for version, record in sorted(model_store.read_versions(models_path).items(), key=lambda item: int(item[0]))
+        ]
 
-    def _model_source(self, model: Artifact) -> dict[str, Any]:
-        trainer = self.producer(model.id)
-        assert trainer is not None, f"model artifact {model.id} has no producer"
+    def _model_source(self, model_id: int) -> dict[str, Any]:
+        trainer = self.producer(model_id)
+        assert trainer is not None, f"model artifact {model_id} has no producer"
         state = trainer.inputs["user_state"][0]
         ingest = self.producer(state.id)
         examples = ingest.output("examples") if ingest else None
+        model = trainer.outputs["model"][0]
         config = json.loads(trainer.properties.get("custom_config", "{}"))
         return {
             "model_id": model.id,

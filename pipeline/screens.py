@@ -95,9 +95,8 @@ def show_lineage(lineage: Lineage, as_json: bool) -> None:
         table.add_row(run.component, run.state, f"{run.duration_s:.1f}", f"{started:%H:%M:%S}")
     console.print(table)
     for version in pushed:
-        when = datetime.datetime.fromtimestamp(version["pushed_ms"] / 1000)
         there = "" if version["on_disk"] else ", no longer on disk"
-        console.print(f"version {version['version']}, pushed {when:%Y-%m-%d %H:%M:%S}{there}")
+        console.print(f"version {version['version']}, pushed {version['pushed_at']}{there}")
         for name, source in version["models"].items():
             data = source["data"]
             console.print(

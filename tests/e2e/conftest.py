@@ -6,12 +6,12 @@ from commands import SHARED_DATA, Run, killed_at, movierec
 
 @pytest.fixture(scope="session")
 def sample_run(tmp_path_factory):
-    """A run on the sample that was killed while ranking was trained, and then run again."""
+    """A run on the sample that was killed while retrieval was trained, and then run again."""
     folder = tmp_path_factory.mktemp("sample")
     settings = folder / "settings.toml"
     settings.write_text(f'cache_dir = "{folder / "cache"}"\n')
     options = ("--root", folder / "root", "--settings", settings)
-    killed_at("RankingTrainer", *options)
+    killed_at("RetrievalTrainer", *options)
     return Run(folder / "root", options, movierec("run", *options, "--demo"))
 
 

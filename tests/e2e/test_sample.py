@@ -19,8 +19,8 @@ def test_a_killed_run_is_resumed_from_what_was_done(sample_run):
     assert sample_run.first.status == 0, sample_run.first.err
     assert set(sample_run.first.steps) == COMPONENTS
     ran = sample_run.first.ran
-    assert not ran & {"MovieLensExampleGen", "StatisticsGen", "ExampleValidator", "Transform", "RetrievalTrainer"}
-    assert {"RankingTrainer", "RankingEvaluation", "AtomicPush"} <= ran
+    assert not ran & {"MovieLensExampleGen", "StatisticsGen", "ExampleValidator", "Transform", "RankingTrainer"}
+    assert {"RetrievalTrainer", "RetrievalEvaluation", "AtomicPush"} <= ran
 
 
 def test_the_screen_shows_progress_metrics_and_an_answer(sample_run):
