@@ -138,8 +138,7 @@ def _baseline(run: ComponentRun) -> str:
 
 def _blessed(run: ComponentRun) -> str:
     blessing = run.output("blessing")
-    yes = blessing is not None and (blessing.properties.get("blessed") or blessing.properties.get("INFRA_BLESSED"))
-    return "blessed" if yes else "NOT blessed"
+    return "blessed" if blessing is not None and blessing.properties.get("blessed") else "NOT blessed"
 
 
 def _pushed(run: ComponentRun) -> str:
