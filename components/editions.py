@@ -41,10 +41,13 @@ class Edition:
     environment: str
     """Which of the schema's environments describes its examples."""
     users: TextFile | None = None
-    """What is known of the users; None: nothing."""
+    """Columns user_id, gender, zip_code and either age and occupation, in years and words, or age_group and
+    occupation_code, as ml-1m's README numbers them. None: nothing is known of the users."""
     genre_names: TextFile | None = None
     md5: str = ""
     """Of the zip file. Empty: the edition changes now and then, and the sum lies beside the zip as NAME.zip.md5."""
+    folder: str = ""
+    """The one within the zip. Empty: it has the edition's name."""
     synthetic: bool = False
     """Generated on the spot, not real data: to be said wherever its numbers appear."""
 
@@ -53,6 +56,10 @@ class Edition:
         """The files that are read, all of them needed."""
         files = (self.ratings, self.movies, self.users, self.genre_names)
         return tuple(file.name for file in files if file is not None)
+
+    def places_of(self, name: str) -> tuple[str, str]:
+        """Where a file may stand in the folder or zip that is given: in the edition's own folder, or by itself."""
+        return f"{self.folder or self.name}/{name}", name
 
     @property
     def rating_range(self) -> tuple[float, float]:
@@ -66,12 +73,32 @@ class Edition:
 
 
 DEMOGRAPHICS = "demographics"
+AGE_GROUPS = "age_groups"
 PLAIN = "plain"
-"""The schema's environments: with and without facts about the users."""
+"""The schema's environments: ages in years and occupations in words; both as ml-1m's codes; nothing of the users."""
+
+_RATING = ("user_id", "movie_id", "rating", "timestamp")
+_MOVIE = ("movie_id", "title", "genres")
+_DOTS = "::"
+
+
+def _of_csv(name: str, md5: str = "") -> Edition:
+    """The newer editions: CSV with headers, UTF-8, half stars from half a star, nothing of the users."""
+    return Edition(
+        name=name,
+        ratings=TextFile("ratings.csv", _RATING, ",", ("userId", "movieId", "rating", "timestamp"), quoted=True),
+        movies=TextFile("movies.csv", _MOVIE, ",", ("movieId", "title", "genres"), quoted=True),
+        rating_min=0.5,
+        rating_max=5.0,
+        rating_step=0.5,
+        environment=PLAIN,
+        md5=md5,
+    )
+
 
 _ML_100K = Edition(
     name="ml-100k",
-    ratings=TextFile("u.data", ("user_id", "movie_id", "rating", "timestamp"), "\t", encoding="latin-1"),
+    ratings=TextFile("u.data", _RATING, "\t", encoding="latin-1"),
     movies=TextFile(
         "u.item", ("movie_id", "title", "release_date", "video_release_date", "imdb_url"), "|", encoding="latin-1"
     ),
@@ -84,27 +111,48 @@ _ML_100K = Edition(
     md5="0e33842e24a9c977be4e0107933c0723",
 )
 
-_ML_LATEST_SMALL = Edition(
-    name="ml-latest-small",
-    ratings=TextFile(
-        "ratings.csv",
-        ("user_id", "movie_id", "rating", "timestamp"),
-        ",",
-        header=("userId", "movieId", "rating", "timestamp"),
-        quoted=True,
+_ML_1M = Edition(
+    name="ml-1m",
+    ratings=TextFile("ratings.dat", _RATING, _DOTS, encoding="latin-1"),
+    movies=TextFile("movies.dat", _MOVIE, _DOTS, encoding="latin-1"),
+    users=TextFile(
+        "users.dat", ("user_id", "gender", "age_group", "occupation_code", "zip_code"), _DOTS, encoding="latin-1"
     ),
-    movies=TextFile(
-        "movies.csv", ("movie_id", "title", "genres"), ",", header=("movieId", "title", "genres"), quoted=True
-    ),
+    rating_min=1.0,
+    rating_max=5.0,
+    rating_step=1.0,
+    environment=AGE_GROUPS,
+    md5="c4d9eecfca2ab87c1945afe126590906",
+)
+
+_ML_10M = Edition(
+    name="ml-10m",
+    ratings=TextFile("ratings.dat", _RATING, _DOTS),
+    movies=TextFile("movies.dat", _MOVIE, _DOTS),
     rating_min=0.5,
     rating_max=5.0,
     rating_step=0.5,
     environment=PLAIN,
+    md5="ce571fd55effeba0271552578f2648bd",
+    folder="ml-10M100K",
 )
 
 _SAMPLE = dataclasses.replace(_ML_100K, name="sample", md5="", synthetic=True)
 
-EDITIONS = {edition.name: edition for edition in (_SAMPLE, _ML_100K, _ML_LATEST_SMALL)}
+EDITIONS = {
+    edition.name: edition
+    for edition in (
+        _SAMPLE,
+        _ML_100K,
+        _ML_1M,
+        _ML_10M,
+        _of_csv("ml-20m", md5="cd245b17a1ae2cc31bb14903e1204af3"),
+        _of_csv("ml-25m", md5="6b51fb2759a8657d3bfcbfc42b592ada"),
+        _of_csv("ml-32m", md5="d472be332d4daa821edc399621853b57"),
+        _of_csv("ml-latest-small"),
+        _of_csv("ml-latest"),
+    )
+}
 
 
 def get_edition(name: str) -> Edition:

@@ -10,12 +10,12 @@ import pathlib
 
 import polars as pl
 
+from components import user_facts
 from components.editions import Edition, TextFile, get_edition
 from components.rejection import settle
 from components.source_files import content_digest, locate, open_file
 from components.text_tables import Check, Table, read_raw, read_table
 from components.uniqueness import unique_ids, unique_ratings
-from trainer_modules import features
 
 __all__ = ["Dataset", "content_digest", "get_edition", "locate", "read"]
 
@@ -108,26 +108,12 @@ def _read_movies(path: pathlib.Path, edition: Edition) -> Table:
 
 
 def _read_users(path: pathlib.Path, edition: Edition, file: TextFile) -> Table:
-    """Columns line, raw, user_id and ml-100k's facts, by their names in the examples."""
-    age = pl.col("age").cast(pl.Float32, strict=False)
-    checks = [
-        _not_empty("user_id"),
-        Check("bad age", ~age.is_between(1, 130).fill_null(False), pl.format("age '{}' is no age in years", "age")),
-        Check("bad gender", ~pl.col("gender").is_in(["M", "F"]), pl.format("gender '{}' is not M or F", "gender")),
-    ]
-    bucket = pl.lit(1.0)
-    for lower_end in features.AGE_BOUNDARIES:
-        bucket = pl.when(age >= lower_end).then(pl.lit(lower_end)).otherwise(bucket)
-    select: list[pl.Expr | str] = [
-        "line", "raw", "user_id",
-        age.alias(features.RAW_USER_AGE.name),
-        bucket.cast(pl.Float32).alias(features.BUCKETIZED_USER_AGE.name),
-        (pl.col("gender") == "M").cast(pl.Int64).alias(features.USER_GENDER.name),
-        _absent_if_empty("occupation").alias(features.USER_OCCUPATION_TEXT.name),
-        _absent_if_empty("zip_code").alias(features.USER_ZIP_CODE.name),
-    ]  # fmt: skip
+    """Columns line, raw, user_id and the edition's facts, by their names in the examples."""
+    facts = user_facts.of_columns(file.columns)
+    select: list[pl.Expr | str] = ["line", "raw", "user_id", *facts.select]
     with open_file(path, edition, file.name) as stream:
-        return unique_ids(read_table(stream, file, checks, select), file, "user_id")
+        table = read_table(stream, file, [_not_empty("user_id"), *facts.checks], select)
+    return unique_ids(table, file, "user_id")
 
 
 def _read_ratings(path: pathlib.Path, edition: Edition, movie_ids: pl.Series) -> Table:
@@ -191,7 +177,3 @@ def _not_flag(column: str) -> Check:
     return Check(
         "bad genre flag", ~pl.col(column).is_in(["0", "1"]), pl.format(f"{column}: '{{}}' is neither 0 nor 1", column)
     )
-
-
-def _absent_if_empty(column: str) -> pl.Expr:
-    return pl.when(pl.col(column).str.strip_chars() != "").then(pl.col(column))

@@ -82,7 +82,7 @@ def open_file(path: pathlib.Path, edition: Edition, name: str) -> Iterator[Binar
     """
     try:
         if path.is_dir():
-            candidates = [path / name, path / edition.name / name]
+            candidates = [path / place for place in reversed(edition.places_of(name))]
             found = next((candidate for candidate in candidates if candidate.is_file()), None)
             if found is None:
                 raise InputError(_missing(path, edition, name))
@@ -91,7 +91,7 @@ def open_file(path: pathlib.Path, edition: Edition, name: str) -> Iterator[Binar
         elif path.exists():
             with zipfile.ZipFile(path) as archive:
                 members = set(archive.namelist())
-                member = next((m for m in (f"{edition.name}/{name}", name) if m in members), None)
+                member = next((place for place in edition.places_of(name) if place in members), None)
                 if member is None:
                     raise InputError(_missing(path, edition, name))
                 with archive.open(member) as stream:

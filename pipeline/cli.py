@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from components.editions import EDITIONS
 from components.errors import InputError
 
 DONE, FAULT, BAD_INPUT, NOT_BLESSED = 0, 1, 2, 3
@@ -16,6 +17,7 @@ DONE, FAULT, BAD_INPUT, NOT_BLESSED = 0, 1, 2, 3
 
 DEFAULT_ADDRESS = "127.0.0.1:8500"
 
+_DATASETS = ", ".join(EDITIONS)
 _F = TypeVar("_F", bound=Callable[..., Any])
 _PATH = click.Path(path_type=pathlib.Path)
 
@@ -52,7 +54,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--dataset", default="sample", show_default=True, help="sample (synthetic), ml-100k, ml-latest-small.")
+@click.option("--dataset", default="sample", show_default=True, help=f"One of {_DATASETS}; sample is synthetic.")
 @click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip; else the cache, else a download.")
 @click.option("--split", help="leave_last_out (default) or random.")
 @_root_option

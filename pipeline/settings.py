@@ -87,7 +87,7 @@ class Settings:
 
 
 def load(dataset: str = "sample", settings_path: pathlib.Path | None = None, **overrides: Any) -> Settings:
-    """The data set's preset, then the user's file, then the overrides that are not None.
+    """The data set's preset, if it has one, then the user's file, then the overrides that are not None.
 
     Args:
       dataset: chooses the preset.
@@ -100,7 +100,7 @@ def load(dataset: str = "sample", settings_path: pathlib.Path | None = None, **o
     if dataset not in DATASETS:
         raise InputError(f"dataset is {dataset!r}; known are: {', '.join(DATASETS)}")
     preset = importlib.resources.files("pipeline") / "presets" / f"{dataset}.toml"
-    values = _parse(preset.read_bytes(), f"preset {dataset}")
+    values = _parse(preset.read_bytes(), f"preset {dataset}") if preset.is_file() else {}
     if settings_path is not None:
         try:
             content = settings_path.read_bytes()

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
-from data_files import write_100k
+from data_files import WRITERS, write_100k
 from example_gen_run import records, run_example_gen
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -18,6 +18,12 @@ from components.pinned_schema import pinned_schema
 from trainer_modules import features
 
 REAL = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+_BOTH = {"bucketized_user_age", "user_gender", "user_occupation_text", "user_zip_code"}
+FACTS = {
+    editions.DEMOGRAPHICS: _BOTH | {"raw_user_age"},
+    editions.AGE_GROUPS: _BOTH | {"user_occupation_label"},
+    editions.PLAIN: set(),
+}
 TYPES = {"string": schema_pb2.BYTES, "int64": schema_pb2.INT, "float32": schema_pb2.FLOAT}
 
 
@@ -40,14 +46,14 @@ def of_sample(tmp_path_factory):
     return run_example_gen(folder, source, "sample")["examples"]
 
 
-@pytest.mark.parametrize("environment", [editions.DEMOGRAPHICS, editions.PLAIN])
+@pytest.mark.parametrize("environment", FACTS)
 def test_schema_is_the_contract(environment):
     schema = pinned_schema(environment, 1.0, 5.0)
     contract = {feature.name: feature for feature in features.RATING_EXAMPLE}
     named = {feature.name for feature in schema.feature}
     required = {feature.name for feature in contract.values() if not feature.optional}
-    facts = {"raw_user_age", "bucketized_user_age", "user_gender", "user_occupation_text", "user_zip_code"}
-    assert named == required | (facts if environment == editions.DEMOGRAPHICS else set())
+    assert named == required | FACTS[environment]
+    assert len(schema.feature) == len(named)
     for feature in schema.feature:
         assert feature.type == TYPES[contract[feature.name].dtype]
         assert not feature.not_in_environment and not feature.in_environment
@@ -83,6 +89,15 @@ def test_real_editions_fit(tmp_path, name, split_name):
     for split in features.SPLITS:
         every = 20 if split == features.TRAIN else 1  # a part of train will do
         assert anomalies(records(made, split, every), schema_of(movielens.get_edition(name))) == {}
+
+
+@pytest.mark.parametrize("name", ["ml-1m", "ml-10m"])
+def test_small_files_of_other_editions_fit(tmp_path, name):
+    made = run_example_gen(tmp_path / "out", WRITERS[name](tmp_path / "in"), name)["examples"]
+    assert anomalies(records(made, features.TRAIN), schema_of(movielens.get_edition(name))) == {}
+    if name == "ml-1m":  # its words for occupations are not ml-100k's
+        found = anomalies(records(made, features.TRAIN), pinned_schema(editions.DEMOGRAPHICS, 1.0, 5.0))
+        assert {"user_occupation_text", "user_occupation_label", "raw_user_age"} <= set(found)
 
 
 def test_examples_of_another_family_do_not_fit(of_sample):

@@ -24,6 +24,11 @@ def test_help_lists_every_verb_and_imports_nothing_heavy(tmp_path):
     assert found.stdout.strip() == "[]"
 
 
+def test_run_names_every_data_set(tmp_path):
+    said = "".join(movierec("run", "--help", cwd=tmp_path).stdout.split())  # lines break anywhere
+    assert "sample,ml-100k,ml-1m,ml-10m,ml-20m,ml-25m,ml-32m,ml-latest-small,ml-latest;" in said
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [

@@ -45,3 +45,7 @@ def test_every_preset_loads(dataset):
     found = settings.load(dataset)
     assert found.dataset == dataset
     assert found.synthetic == (dataset == "sample")
+
+
+def test_a_data_set_without_a_preset_has_the_defaults():
+    assert settings.load("ml-32m") == settings.Settings(dataset="ml-32m")
