@@ -150,7 +150,7 @@ def validate(
         except serving_checks.RefusedError as error:
             return str(error)
         finally:
-            running.stop(timeout_s=5.0)
+            running.stop(timeout_s=1.0)
     _LOG.info("both models answered real requests, served by %s", running.description)
     return ""
 

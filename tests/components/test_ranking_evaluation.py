@@ -16,6 +16,12 @@ from tfx.utils import proto_utils
 from components import baseline, ranking_evaluation, ranking_protocol
 from trainer_modules import features as f
 
+BEAM_ARGUMENTS = [
+    "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+    "--direct_running_mode=in_memory",
+    "--sdk_container_image=unused",  # else TFX packs itself up for workers that are not there
+]
+
 
 def artifact(kind, uri, number=0):
     made = kind()
@@ -44,7 +50,9 @@ class Evaluated:
         evaluation = artifact(standard_artifacts.ModelEvaluation, base / "evaluation")
         gates = gates or {}
         executor = ranking_evaluation.Executor(
-            ranking_evaluation.Executor.Context(beam_pipeline_args=[], tmp_dir=str(base / "tmp"), unique_id="1")
+            ranking_evaluation.Executor.Context(
+                beam_pipeline_args=BEAM_ARGUMENTS, tmp_dir=str(base / "tmp"), unique_id="1"
+            )
         )
         executor.Do(
             inputs,

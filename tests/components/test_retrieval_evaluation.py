@@ -85,6 +85,14 @@ def test_the_figures_are_those_of_plain_loops(world, model_path):
             assert report["baselines"][name][metric] == pytest.approx(value), (name, metric)
 
 
+def test_popularity_served_by_a_model_is_popularity(world, model_path):
+    fit = toy_models.ring_world().train + toy_models.ring_world().eval
+    counts = np.bincount([row[1] for row in fit], minlength=toy_models.NUM_MOVIES).tolist()
+    report = evaluate(world, model_path(ring=0.0, base=counts))
+    assert report["metrics"] == report["baselines"]["popularity"]
+    assert [line for line in report["reasons"] if "does not beat popularity's" in line]
+
+
 def test_slices_are_parts_of_the_whole(world, model_path):
     slices = {part["slice"]: part for part in evaluate(world, model_path())["slices"]}
     assert slices["warm"]["num"] == toy_models.NUM_USERS and slices["warm"]["metrics"]["ndcg_at_10"] == 1.0
