@@ -1,8 +1,8 @@
 """A server that speaks TensorFlow Serving's gRPC protocol, in Python: for a laptop, for tests, for infra validation.
 
-Not TensorFlow Serving, and never called so. It answers Predict, GetModelMetadata and GetModelStatus with the same
-status codes and messages, watches version directories the same way, and has the health service. No batching, REST,
-reload, labels or metrics.
+Not TensorFlow Serving, and never called so. It answers with the same status codes and messages (`services.py`), watches
+version directories the same way (`servables.py`), and has the health service. No batching, REST, reload, labels or
+metrics.
 
     python -m serving.embedded --model retrieval=PATH --model ranking=PATH --address 127.0.0.1:8500
 """
@@ -10,16 +10,14 @@ reload, labels or metrics.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
-from typing import Any
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,24 +27,14 @@ if __name__ == "__main__":
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from serving import tensors
-from serving.saved_model import RequestError, invalid_argument
-from serving.servables import Leased, Servable, not_found
+from serving import services
+from serving.servables import Servable
 
 _LOG = logging.getLogger("movierec.serving")
 _MAX_MESSAGE_BYTES = 2**31 - 1
-_MAX_ERROR_LENGTH = 1024
 _NUM_THREADS = 4 * (os.cpu_count() or 1)
-_SIGNATURE_DEF = "signature_def"
-_DEFAULT_SIGNATURE = "serving_default"
 
 
 class EmbeddedServer:
@@ -59,18 +47,24 @@ class EmbeddedServer:
     """
 
     def __init__(
-        self, models: Mapping[str, pathlib.Path], address: str = "127.0.0.1:0", poll_interval_s: float = 1.0
+        self,
+        models: Mapping[str, pathlib.Path],
+        address: str = "127.0.0.1:0",
+        poll_interval_s: float = 1.0,
+        num_threads: int = _NUM_THREADS,
     ) -> None:
         """
         Args:
           models: name -> base path, the folder of the version directories.
           address: host:port. Port 0 takes a free one; `self.address` says which.
           poll_interval_s: between two looks at the base paths.
+          num_threads: calls at once; one more is RESOURCE_EXHAUSTED.
         """
         self.address = address
         self._servables = {name: Servable(name, path, poll_interval_s) for name, path in models.items()}
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="grpc"),
+            futures.ThreadPoolExecutor(num_threads + services.BoundedThreads.NUM_SPARE, thread_name_prefix="grpc"),
+            interceptors=[services.BoundedThreads(num_threads)],
             options=[
                 ("grpc.so_reuseport", 0),  # a second server on the same port is an error, not a lottery
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -78,12 +72,12 @@ class EmbeddedServer:
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            _PredictionService(self._servables), self._server
+            services.PredictionService(self._servables), self._server
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(self._servables), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.ModelService(self._servables), self._server)
         health_service = health.HealthServicer()
-        for service in ("", "PredictionService", "ModelService"):  # TensorFlow Serving's names: without the package
-            health_service.set(service, health_pb2.HealthCheckResponse.SERVING)
+        for name in ("", "PredictionService", "ModelService"):  # TensorFlow Serving's names: without the package
+            health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(health_service, self._server)
 
     def start(self) -> EmbeddedServer:
@@ -116,102 +110,13 @@ class EmbeddedServer:
         self.stop()
 
 
-class _Service:
-    def __init__(self, servables: Mapping[str, Servable]) -> None:
-        self._servables = servables
-
-    def _lease(self, model_spec: Any) -> contextlib.AbstractContextManager[Leased]:
-        if not model_spec.name:
-            raise invalid_argument("ModelSpec has no name specified.")
-        if model_spec.HasField("version_label"):
-            raise invalid_argument(f"Unrecognized servable version label: {model_spec.version_label}")
-        version = model_spec.version.value if model_spec.HasField("version") else None
-        servable = self._servables.get(model_spec.name)
-        if servable is None:
-            raise not_found(model_spec.name, version)
-        return servable.lease(version)
-
-
-class _PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
-    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
-        with _refusals(context):
-            _check_model_spec(request)
-            with self._lease(request.model_spec) as leased:
-                signature_name = request.model_spec.signature_name or _DEFAULT_SIGNATURE
-                outputs = leased.model.predict(signature_name, request.inputs, request.output_filter)
-                response = predict_pb2.PredictResponse()
-                response.model_spec.name = request.model_spec.name
-                response.model_spec.signature_name = signature_name
-                response.model_spec.version.value = leased.version
-                for alias, output in outputs.items():
-                    tensors.encode(output, response.outputs[alias])
-                return response
-
-    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
-        with _refusals(context):
-            _check_model_spec(request)
-            if not request.metadata_field:
-                raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
-            for field in request.metadata_field:
-                if field != _SIGNATURE_DEF:
-                    raise invalid_argument(f"Metadata field {field} is not supported")
-            with self._lease(request.model_spec) as leased:
-                signatures = get_model_metadata_pb2.SignatureDefMap()
-                for key, signature in leased.model.signature_defs.items():
-                    signatures.signature_def[key].CopyFrom(signature)
-                response = get_model_metadata_pb2.GetModelMetadataResponse()
-                response.model_spec.name = request.model_spec.name
-                response.model_spec.version.value = leased.version
-                response.metadata[_SIGNATURE_DEF].Pack(signatures)
-                return response
-
-
-class _ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
-    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
-        with _refusals(context):
-            _check_model_spec(request)
-            name = request.model_spec.name
-            statuses = self._servables[name].statuses() if name in self._servables else []
-            if request.model_spec.HasField("version"):
-                version = request.model_spec.version.value
-                statuses = [status for status in statuses if status.version == version]
-                if not statuses:
-                    raise RequestError(
-                        grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}"
-                    )
-            if not statuses:
-                raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
-            response = get_model_status_pb2.GetModelStatusResponse()
-            for status in statuses:
-                entry = response.model_version_status.add(version=status.version, state=int(status.state))
-                entry.status.error_code = status.code.value[0]
-                entry.status.error_message = status.message
-            return response
-
-
-def _check_model_spec(request: Any) -> None:
-    if not request.HasField("model_spec"):
-        raise invalid_argument("Missing ModelSpec")
-
-
-@contextlib.contextmanager
-def _refusals(context: grpc.ServicerContext) -> Iterator[None]:
-    """Turns a RequestError into the call's gRPC status."""
-    try:
-        yield
-    except RequestError as error:
-        message = error.message
-        if len(message) > _MAX_ERROR_LENGTH:
-            message = message[:_MAX_ERROR_LENGTH] + "...TRUNCATED"
-        context.abort(error.code, message)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m serving.embedded", description=__doc__.partition("\n")[0])
     parser.add_argument("--model", action="append", required=True, metavar="NAME=PATH", type=_name_and_path)
     parser.add_argument("--address", default="127.0.0.1:8500", help="host:port; port 0 takes a free one")
     parser.add_argument("--poll-interval-s", type=float, default=1.0, help="between two looks at the base paths")
+    parser.add_argument("--threads", type=int, default=_NUM_THREADS, help="calls at once (default: 4 x CPUs)")
     parser.add_argument("--address-file", type=pathlib.Path, help="written with host:port once the server listens")
     parser.add_argument("--stop-at-eof", action="store_true", help="stop when standard input ends: with the parent")
     options = parser.parse_args(arguments)
@@ -225,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.stop_at_eof:
         threading.Thread(target=_at_eof, args=(stop.set,), daemon=True).start()
     try:
-        server = EmbeddedServer(dict(options.model), options.address, options.poll_interval_s).start()
+        server = EmbeddedServer(dict(options.model), options.address, options.poll_interval_s, options.threads).start()
     except RuntimeError as error:
         sys.exit(str(error))
     _LOG.info("the embedded server (not TensorFlow Serving) listens at %s", server.address)

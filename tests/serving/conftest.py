@@ -1,6 +1,16 @@
-"""Toy SavedModels, exported once, and one running embedded server for all tests that only ask."""
+"""Toy SavedModels, exported once, and one running embedded server for all tests that only ask.
+
+The conformance cases run against the embedded server, and against TensorFlow Serving itself where one of these is set:
+  TFS_BINARY   path of a tensorflow_model_server: it is started on the toy models;
+  TFS_ADDRESS  host:port of a server that somebody started on the folder that
+               `python tests/serving/export_toys.py FOLDER` has filled (TFS_REST_ADDRESS: its REST port).
+"""
+
+import os
 
 import pytest
+import real_server
+from real_server import Served
 
 from serving import client as client_lib
 from serving import embedded, server
@@ -16,7 +26,7 @@ def toy_models(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def toy_server(toy_models):
-    """Address of a running server with the toy models."""
+    """Address of a running embedded server with the toy models."""
     with embedded.EmbeddedServer(toy_models, poll_interval_s=0.2) as running:
         server.wait_until_available(running.address, toy_models, timeout_s=60)
         yield running.address
@@ -26,3 +36,16 @@ def toy_server(toy_models):
 def client(toy_server):
     with client_lib.RecommenderClient(toy_server) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session", params=["embedded", *real_server.NAMED])
+def served(request, tmp_path_factory):
+    """Each server that the conformance cases are put to."""
+    if request.param == "embedded":
+        yield Served(request.getfixturevalue("toy_server"))
+        return
+    if request.param == "TFS_ADDRESS":
+        yield Served(os.environ["TFS_ADDRESS"])
+        return
+    with real_server.started(request.getfixturevalue("toy_models"), tmp_path_factory.mktemp("real")) as running:
+        yield running

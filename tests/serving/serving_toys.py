@@ -89,6 +89,7 @@ class ToyRetrieval(_Toy):
                 self.recommend_for_history, [STRINGS, *history, INT64S, STRING_ROWS, STRING_ROWS, INT32S],
             ),
             contract.POPULAR: (self.popular, [INT32S]),
+            "wait": (self.wait, [tf.TensorSpec([], tf.float64)]),
         }
 
     def _user(self, user_id):
@@ -115,6 +116,11 @@ class ToyRetrieval(_Toy):
 
     def two(self, x, tag):
         return {"y": tf.matmul(x, self.weights)[:, 0], "tag_out": tag}
+
+    def wait(self, wait_s):
+        """Keeps a server's thread for that long."""
+        end = tf.timestamp() + wait_s
+        return {"now": tf.while_loop(lambda now: now < end, lambda now: [tf.timestamp()], [tf.timestamp()])[0]}
 
     def recommend(self, user_id, exclude_movie_id, k):
         user = self._user(user_id)

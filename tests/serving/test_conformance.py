@@ -1,32 +1,47 @@
 """What TensorFlow Serving answers, case by case: status code and message text, observed on version 2.16.1.
 
-The cases speak to an address with TensorFlow's own messages, so they can be put to a real server that has the toy
-models (`retrieval` version 3, `ranking` version 3) just as well.
+The cases speak to an address with TensorFlow's own messages: the embedded server's always, TensorFlow Serving's where
+conftest.py is told of one. Only such a run counts as tested on TensorFlow Serving.
 """
+
+import contextlib
+from concurrent import futures
 
 import grpc
 import numpy as np
 import pytest
+import real_server
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
+
+from serving import embedded, server
 
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 INTERNAL = grpc.StatusCode.INTERNAL
+UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_on_tensorflow_serving_itself():
+    if not real_server.NAMED:
+        pytest.skip("neither TFS_BINARY nor TFS_ADDRESS is set: not tested on TensorFlow Serving itself")
 
 
 @pytest.fixture
-def channel(toy_server):
-    with grpc.insecure_channel(toy_server) as connected:
+def channel(served):
+    with grpc.insecure_channel(served.address) as connected:
         yield connected
 
 
@@ -212,6 +227,93 @@ def test_predict_takes_a_message_larger_than_grpc_allows_by_default(channel):
     user_id = tensor_proto(tf.string, [1], string_val=[b"u" * 5_000_000])
     response = predict(channel, predict_request({"user_id": user_id}))
     assert tf.make_ndarray(response.outputs["movie_ids"])[0, 0] == b"m10"
+
+
+def examples_request(message, **spec):
+    """A Classify or Regress request for one example."""
+    request = message(model_spec={"name": "retrieval", **spec})
+    request.input.example_list.examples.add().features.feature["user_id"].bytes_list.value.append(b"u1")
+    return request
+
+
+def task(method, **spec):
+    """A MultiInference request of one task."""
+    request = inference_pb2.MultiInferenceRequest()
+    request.tasks.add(model_spec={"name": "retrieval", **spec}, method_name=f"tensorflow/serving/{method}")
+    return request
+
+
+CLASSIFICATION, REGRESSION = classification_pb2.ClassificationRequest, regression_pb2.RegressionRequest
+EXAMPLES_REFUSED = {
+    "Classify on a predict signature": (
+        "Classify",
+        examples_request(CLASSIFICATION),
+        INVALID_ARGUMENT,
+        "No classification inputs found in SignatureDef: ",
+    ),
+    "Classify without spec": ("Classify", CLASSIFICATION(), INVALID_ARGUMENT, "Missing ModelSpec"),
+    "Classify, unknown model": (
+        "Classify",
+        examples_request(CLASSIFICATION, name="nope"),
+        NOT_FOUND,
+        "Servable not found for request: Latest(nope)",
+    ),
+    "Regress on a predict signature": (
+        "Regress", examples_request(REGRESSION), INVALID_ARGUMENT, "No regression inputs found in SignatureDef: ",
+    ),
+    "Regress without spec": ("Regress", REGRESSION(), INVALID_ARGUMENT, "Missing ModelSpec"),
+    "MultiInference on a predict signature": (
+        "MultiInference",
+        task("predict"),
+        UNIMPLEMENTED,
+        "Unsupported signature method_name: tensorflow/serving/predict",
+    ),
+    "MultiInference, unknown model": (
+        "MultiInference", task("predict", name="nope"), NOT_FOUND, "Servable not found for request: Latest(nope)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXAMPLES_REFUSED)
+def test_classify_and_the_like_refuse(channel, case):
+    method, request, code, message = EXAMPLES_REFUSED[case]
+    with pytest.raises(grpc.RpcError) as refused:
+        getattr(prediction_service_pb2_grpc.PredictionServiceStub(channel), method)(request, timeout=20)
+    assert refused.value.code() is code
+    if message.endswith(": "):
+        assert refused.value.details().startswith(message)
+    else:
+        assert refused.value.details() == message
+
+
+@pytest.fixture
+def few_threads(served, request, tmp_path):
+    """A server that has threads for two calls."""
+    models = request.getfixturevalue("toy_models")
+    if request.node.callspec.params["served"] == "TFS_ADDRESS":
+        pytest.skip("the server at TFS_ADDRESS has the threads it has")
+    with contextlib.ExitStack() as stack:
+        if request.node.callspec.params["served"] == "TFS_BINARY":
+            running = stack.enter_context(real_server.started(models, tmp_path, "--grpc_max_threads=4"))
+        else:
+            running = stack.enter_context(embedded.EmbeddedServer(models, num_threads=2))
+            server.wait_until_available(running.address, models, timeout_s=60)
+        yield stack.enter_context(grpc.insecure_channel(running.address))
+
+
+def test_more_calls_than_threads_are_refused(few_threads):
+    def ask(_):
+        try:
+            return predict(few_threads, predict_request({"wait_s": np.float64(0.5)}, "wait")) and (None, "")
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+
+    with futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(12)))
+    refused = (grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+    assert set(answers) == {(None, ""), refused}
+    assert answers.count((None, "")) >= 2
+    assert ask(0) == (None, "")  # the threads are free again
 
 
 def metadata_request(name="retrieval", fields=("signature_def",)):

@@ -1,0 +1,192 @@
+"""TensorFlow Serving's gRPC services over loaded models: the same checks, in the same order, in the same words."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving import tensors
+from serving.saved_model import RequestError, invalid_argument
+from serving.servables import Leased, Servable, not_found
+
+_MAX_ERROR_LENGTH = 1024
+_SIGNATURE_DEF = "signature_def"
+_DEFAULT_SIGNATURE = "serving_default"
+
+_CLASSIFY = "tensorflow/serving/classify"
+_REGRESS = "tensorflow/serving/regress"
+_KINDS = {_CLASSIFY: "classification", _REGRESS: "regression"}
+
+
+class BoundedThreads(grpc.ServerInterceptor):
+    """Refuses a call at once where as many as there are threads for are under way, as TensorFlow Serving does.
+
+    The pool needs `NUM_SPARE` threads more than are allowed: they say the refusals.
+    """
+
+    NUM_SPARE = 2
+
+    def __init__(self, num_threads: int) -> None:
+        self._free = threading.BoundedSemaphore(num_threads)
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """Wraps every method of one request and one response."""
+        handler: Any = continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            if not self._free.acquire(blocking=False):
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+            try:
+                return handler.unary_unary(request, context)
+            finally:
+                self._free.release()
+
+        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+
+class _Service:
+    def __init__(self, servables: Mapping[str, Servable]) -> None:
+        self._servables = servables
+
+    def _lease(self, model_spec: Any) -> contextlib.AbstractContextManager[Leased]:
+        if not model_spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        if model_spec.HasField("version_label"):
+            raise invalid_argument(f"Unrecognized servable version label: {model_spec.version_label}")
+        version = model_spec.version.value if model_spec.HasField("version") else None
+        servable = self._servables.get(model_spec.name)
+        if servable is None:
+            raise not_found(model_spec.name, version)
+        return servable.lease(version)
+
+
+class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict and GetModelMetadata; Classify, Regress and MultiInference as far as they refuse a predict signature."""
+
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with _refusals(context):
+            _check_model_spec(request)
+            with self._lease(request.model_spec) as leased:
+                signature_name = request.model_spec.signature_name or _DEFAULT_SIGNATURE
+                outputs = leased.model.predict(signature_name, request.inputs, request.output_filter)
+                response = predict_pb2.PredictResponse()
+                response.model_spec.name = request.model_spec.name
+                response.model_spec.signature_name = signature_name
+                response.model_spec.version.value = leased.version
+                for alias, output in outputs.items():
+                    tensors.encode(output, response.outputs[alias])
+                return response
+
+    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with _refusals(context):
+            _check_model_spec(request)
+            self._refuse_examples(request.model_spec, _CLASSIFY)
+
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with _refusals(context):
+            _check_model_spec(request)
+            self._refuse_examples(request.model_spec, _REGRESS)
+
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with _refusals(context):
+            if not request.tasks:
+                raise invalid_argument("ModelSpec has no name specified.")
+            method = request.tasks[0].method_name
+            with self._lease(request.tasks[0].model_spec):
+                if method not in _KINDS:
+                    raise RequestError(
+                        grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {method}"
+                    )
+            self._refuse_examples(request.tasks[0].model_spec, method)
+
+    def _refuse_examples(self, model_spec: Any, method: str) -> NoReturn:
+        """Classify and Regress take signatures of their own kind; the models served here have none."""
+        with self._lease(model_spec) as leased:
+            name = model_spec.signature_name or _DEFAULT_SIGNATURE
+            signature = leased.model.signature_defs.get(name)
+            if signature is None:
+                raise invalid_argument(f"No signature was found with the name: {name}")
+            if len(signature.inputs) != 1:
+                raise invalid_argument("Expected one input Tensor.")
+            if "inputs" not in signature.inputs or signature.method_name != method:
+                raise invalid_argument(f"No {_KINDS[method]} inputs found in SignatureDef: {signature}")
+            raise RequestError(
+                grpc.StatusCode.UNIMPLEMENTED, f"the embedded server does not compute {_KINDS[method]} signatures"
+            )
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with _refusals(context):
+            _check_model_spec(request)
+            if not request.metadata_field:
+                raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+            for field in request.metadata_field:
+                if field != _SIGNATURE_DEF:
+                    raise invalid_argument(f"Metadata field {field} is not supported")
+            with self._lease(request.model_spec) as leased:
+                signatures = get_model_metadata_pb2.SignatureDefMap()
+                for key, signature in leased.model.signature_defs.items():
+                    signatures.signature_def[key].CopyFrom(signature)
+                response = get_model_metadata_pb2.GetModelMetadataResponse()
+                response.model_spec.name = request.model_spec.name
+                response.model_spec.version.value = leased.version
+                response.metadata[_SIGNATURE_DEF].Pack(signatures)
+                return response
+
+
+class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus."""
+
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with _refusals(context):
+            _check_model_spec(request)
+            name = request.model_spec.name
+            statuses = self._servables[name].statuses() if name in self._servables else []
+            if request.model_spec.HasField("version"):
+                version = request.model_spec.version.value
+                statuses = [status for status in statuses if status.version == version]
+                if not statuses:
+                    raise RequestError(
+                        grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}"
+                    )
+            if not statuses:
+                raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
+            response = get_model_status_pb2.GetModelStatusResponse()
+            for status in statuses:
+                entry = response.model_version_status.add(version=status.version, state=int(status.state))
+                entry.status.error_code = status.code.value[0]
+                entry.status.error_message = status.message
+            return response
+
+
+def _check_model_spec(request: Any) -> None:
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+
+
+@contextlib.contextmanager
+def _refusals(context: grpc.ServicerContext) -> Iterator[None]:
+    """Turns a RequestError into the call's gRPC status."""
+    try:
+        yield
+    except RequestError as error:
+        message = error.message
+        if len(message) > _MAX_ERROR_LENGTH:
+            message = message[:_MAX_ERROR_LENGTH] + "...TRUNCATED"
+        context.abort(error.code, message)
