@@ -1,8 +1,8 @@
 """A server that speaks TensorFlow Serving's gRPC protocol, in Python: for a laptop, for tests, for infra validation.
 
 Not TensorFlow Serving, and never called so. It answers with the same status codes and messages (`services.py`), watches
-version directories the same way (`servables.py`), and has the health service. No batching, REST, reload, labels or
-metrics.
+version directories and models.config the same way (`servables.py`, `registry.py`), and has the health service. No
+batching, REST or metrics.
 
     python -m serving.embedded --model retrieval=PATH --model ranking=PATH --address 127.0.0.1:8500
 """
@@ -16,7 +16,7 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 
 if __name__ == "__main__":
@@ -29,8 +29,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from serving import services
-from serving.servables import Servable
+from serving import model_config, services
+from serving.model_config import ModelConfig
+from serving.registry import ModelRegistry
+from serving.saved_model import RequestError
 
 _LOG = logging.getLogger("movierec.serving")
 _MAX_MESSAGE_BYTES = 2**31 - 1
@@ -38,7 +40,7 @@ _NUM_THREADS = 4 * (os.cpu_count() or 1)
 
 
 class EmbeddedServer:
-    """Serves the newest version under each model's base path.
+    """Serves the newest version under each model's base path, or those that a models.config asks for.
 
         with EmbeddedServer({"retrieval": base_path}) as server:
             ... server.address ...
@@ -48,20 +50,32 @@ class EmbeddedServer:
 
     def __init__(
         self,
-        models: Mapping[str, pathlib.Path],
+        models: Mapping[str, pathlib.Path] | Sequence[ModelConfig],
         address: str = "127.0.0.1:0",
         poll_interval_s: float = 1.0,
         num_threads: int = _NUM_THREADS,
+        served_root: pathlib.Path | None = None,
+        allow_labels_for_unavailable: bool = False,
     ) -> None:
         """
         Args:
-          models: name -> base path, the folder of the version directories.
+          models: name -> base path, the folder of the version directories; or what `model_config` reads.
           address: host:port. Port 0 takes a free one; `self.address` says which.
           poll_interval_s: between two looks at the base paths.
           num_threads: calls at once; one more is RESOURCE_EXHAUSTED.
+          served_root: HandleReloadConfigRequest may name base paths under this folder only. Default: the folder
+            that holds all of the base paths.
+          allow_labels_for_unavailable: whether a new label may point to a version that is not loaded yet; needed
+            for labels at start-up.
+
+        Raises:
+          RequestError: a label at start-up that is not allowed.
         """
         self.address = address
-        self._servables = {name: Servable(name, path, poll_interval_s) for name, path in models.items()}
+        configs = model_config.of_paths(models) if isinstance(models, Mapping) else tuple(models)
+        self._registry = ModelRegistry(
+            configs, served_root or _common_folder(configs), poll_interval_s, allow_labels_for_unavailable
+        )
         self._server = grpc.server(
             futures.ThreadPoolExecutor(num_threads + services.BoundedThreads.NUM_SPARE, thread_name_prefix="grpc"),
             interceptors=[services.BoundedThreads(num_threads)],
@@ -72,9 +86,9 @@ class EmbeddedServer:
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            services.PredictionService(self._servables), self._server
+            services.PredictionService(self._registry), self._server
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.ModelService(self._servables), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.ModelService(self._registry), self._server)
         health_service = health.HealthServicer()
         for name in ("", "PredictionService", "ModelService"):  # TensorFlow Serving's names: without the package
             health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -93,15 +107,13 @@ class EmbeddedServer:
             raise RuntimeError(f"{self.address} cannot be bound; is another server there?") from error
         self.address = f"{host}:{port}"
         self._server.start()
-        for servable in self._servables.values():
-            servable.start()
+        self._registry.start()
         return self
 
     def stop(self, grace_s: float = 5.0) -> None:
         """Takes no more requests, lets those under way finish for up to `grace_s`, unloads."""
         self._server.stop(grace_s).wait()
-        for servable in self._servables.values():
-            servable.stop()
+        self._registry.stop()
 
     def __enter__(self) -> EmbeddedServer:
         return self.start()
@@ -110,10 +122,23 @@ class EmbeddedServer:
         self.stop()
 
 
+def _common_folder(configs: Sequence[ModelConfig]) -> pathlib.Path:
+    """The folder that holds every base path; one that holds none where there are none."""
+    folders = [str(config.base_path.resolve().parent) for config in configs]
+    return pathlib.Path(os.path.commonpath(folders) if folders else os.devnull)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m serving.embedded", description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", action="append", required=True, metavar="NAME=PATH", type=_name_and_path)
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument("--model", action="append", metavar="NAME=PATH", type=_name_and_path)
+    models.add_argument("--model-config-file", type=pathlib.Path, help="a models.config, as TensorFlow Serving's")
+    parser.add_argument("--served-root", type=pathlib.Path, help="reloads may name base paths under this folder only")
+    parser.add_argument(
+        "--allow-version-labels-for-unavailable-models", dest="allow_labels", action="store_true",
+        help="let a new label point to a version that is not loaded yet",
+    )  # fmt: skip
     parser.add_argument("--address", default="127.0.0.1:8500", help="host:port; port 0 takes a free one")
     parser.add_argument("--poll-interval-s", type=float, default=1.0, help="between two looks at the base paths")
     parser.add_argument("--threads", type=int, default=_NUM_THREADS, help="calls at once (default: 4 x CPUs)")
@@ -130,8 +155,15 @@ def main(arguments: list[str] | None = None) -> None:
     if options.stop_at_eof:
         threading.Thread(target=_at_eof, args=(stop.set,), daemon=True).start()
     try:
-        server = EmbeddedServer(dict(options.model), options.address, options.poll_interval_s, options.threads).start()
-    except RuntimeError as error:
+        server = EmbeddedServer(
+            dict(options.model) if options.model else model_config.of_file(options.model_config_file),
+            options.address,
+            options.poll_interval_s,
+            options.threads,
+            options.served_root,
+            options.allow_labels,
+        ).start()
+    except (OSError, RequestError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     _LOG.info("the embedded server (not TensorFlow Serving) listens at %s", server.address)
     if options.address_file:

@@ -1,7 +1,8 @@
-"""Versions of one model on disk and in memory: the newest is served, and no request falls between two of them.
+"""Versions of one model on disk and in memory: those wanted are served, and no request falls between two of them.
 
-A version is a directory in the model's base path whose name is a number. Every poll takes the newest: it is loaded
-beside the one in service, takes over, and only then the old one goes, once its last request is answered.
+A version is a directory in the model's base path whose name is a number. Every poll takes those that the policy wants
+(the newest, by default): they are loaded beside what is in service, take over, and only then the others go, once their
+last request is answered.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import dataclasses
 import logging
 import pathlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import grpc
 
 from serving.protocol import State
 from serving.saved_model import LoadedModel, RequestError, status_of
-from serving.versions import versions_on_disk
+from serving.versions import NEWEST, VersionPolicy, versions_on_disk
 
 _LOG = logging.getLogger("movierec.serving")
 
@@ -60,14 +61,22 @@ class Leased:
 class Servable:
     """One model's versions, watched by a thread of its own, so that a slow load delays no other model."""
 
-    def __init__(self, name: str, base_path: pathlib.Path, poll_interval_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        base_path: pathlib.Path,
+        poll_interval_s: float = 1.0,
+        policy: VersionPolicy = NEWEST,
+    ) -> None:
         self.name = name
-        self._base_path = base_path
+        self._config: tuple[pathlib.Path | None, VersionPolicy] = base_path, policy
         self._poll_interval_s = poll_interval_s
         self._versions: dict[int, _Version] = {}
         self._unloading: list[_Version] = []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._wake = threading.Event()
+        self._polled = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"watch-{name}", daemon=True)
 
     def start(self) -> None:
@@ -77,9 +86,24 @@ class Servable:
     def stop(self) -> None:
         """Unloads everything. Call it after the last request was answered."""
         self._stopped.set()
+        self._wake.set()
         self._thread.join()
-        self._keep_only(None)
+        self._keep_only(())
         self._close_idle()
+
+    def configure(self, base_path: pathlib.Path | None, policy: VersionPolicy) -> None:
+        """Watches another base path (None: no longer any, everything is unloaded) or wants other versions.
+
+        Returns before anything is loaded or unloaded.
+        """
+        with self._lock:
+            self._polled.clear()
+            self._config = base_path, policy
+        self._wake.set()
+
+    def wait_polled(self) -> None:
+        """Until what was on disk when the configuration was given has been loaded, or could not be."""
+        self._polled.wait()
 
     @contextlib.contextmanager
     def lease(self, version: int | None) -> Iterator[Leased]:
@@ -116,25 +140,32 @@ class Servable:
     def _watch(self) -> None:
         fault = ""
         while not self._stopped.is_set():
+            self._wake.clear()
+            config = self._config
             try:
-                self._poll()
+                self._poll(*config)
                 fault = ""
             except Exception as error:  # the disk's fault or ours: it must not end the watch
                 if repr(error) != fault:  # said once, not every second
                     fault = repr(error)
-                    _LOG.exception("%s: cannot look for versions in %s; trying on", self.name, self._base_path)
-            self._stopped.wait(self._poll_interval_s)
+                    _LOG.exception("%s: cannot look for versions in %s; trying on", self.name, config[0])
+            with self._lock:
+                if config is self._config:
+                    self._polled.set()
+            self._wake.wait(self._poll_interval_s)
+        self._polled.set()
 
-    def _poll(self) -> None:
+    def _poll(self, base_path: pathlib.Path | None, policy: VersionPolicy) -> None:
         self._close_idle()
-        on_disk = versions_on_disk(self._base_path)
+        on_disk = {} if base_path is None else versions_on_disk(base_path)
         if on_disk is None:
             return  # the base path is gone, perhaps for a moment: keep serving
-        newest = max(on_disk, default=None)
-        if newest is not None and self._should_load(newest, on_disk[newest]):
-            self._load(newest, on_disk[newest])
-        if newest is None or self._versions[newest].state is State.AVAILABLE:
-            self._keep_only(newest)
+        wanted = policy.wanted(on_disk)
+        for version in wanted:
+            if self._should_load(version, on_disk[version]):
+                self._load(version, on_disk[version])
+        if not wanted or any(self._versions[version].state is State.AVAILABLE for version in wanted):
+            self._keep_only(wanted)
 
     def _should_load(self, version: int, path: pathlib.Path) -> bool:
         seen = self._versions.get(version)
@@ -160,10 +191,10 @@ class Servable:
             loading.state, loading.model = State.AVAILABLE, model
         _LOG.info("%s version %d is served", self.name, version)
 
-    def _keep_only(self, version: int | None) -> None:
+    def _keep_only(self, versions: Collection[int]) -> None:
         with self._lock:
             for seen in self._versions.values():
-                if seen.state is State.AVAILABLE and seen.version != version:
+                if seen.state is State.AVAILABLE and seen.version not in versions:
                     seen.state = State.UNLOADING
                     self._unloading.append(seen)
         self._close_idle()

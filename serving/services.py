@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import grpc
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 from serving import tensors
+from serving.registry import ModelRegistry
 from serving.saved_model import RequestError, invalid_argument
-from serving.servables import Leased, Servable, not_found
 
 _MAX_ERROR_LENGTH = 1024
 _SIGNATURE_DEF = "signature_def"
@@ -62,19 +65,8 @@ class BoundedThreads(grpc.ServerInterceptor):
 
 
 class _Service:
-    def __init__(self, servables: Mapping[str, Servable]) -> None:
-        self._servables = servables
-
-    def _lease(self, model_spec: Any) -> contextlib.AbstractContextManager[Leased]:
-        if not model_spec.name:
-            raise invalid_argument("ModelSpec has no name specified.")
-        if model_spec.HasField("version_label"):
-            raise invalid_argument(f"Unrecognized servable version label: {model_spec.version_label}")
-        version = model_spec.version.value if model_spec.HasField("version") else None
-        servable = self._servables.get(model_spec.name)
-        if servable is None:
-            raise not_found(model_spec.name, version)
-        return servable.lease(version)
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
 
 
 class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -83,7 +75,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
             _check_model_spec(request)
-            with self._lease(request.model_spec) as leased:
+            with self._registry.lease(request.model_spec) as leased:
                 signature_name = request.model_spec.signature_name or _DEFAULT_SIGNATURE
                 outputs = leased.model.predict(signature_name, request.inputs, request.output_filter)
                 response = predict_pb2.PredictResponse()
@@ -109,7 +101,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
             if not request.tasks:
                 raise invalid_argument("ModelSpec has no name specified.")
             method = request.tasks[0].method_name
-            with self._lease(request.tasks[0].model_spec):
+            with self._registry.lease(request.tasks[0].model_spec):
                 if method not in _KINDS:
                     raise RequestError(
                         grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {method}"
@@ -118,7 +110,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
 
     def _refuse_examples(self, model_spec: Any, method: str) -> NoReturn:
         """Classify and Regress take signatures of their own kind; the models served here have none."""
-        with self._lease(model_spec) as leased:
+        with self._registry.lease(model_spec) as leased:
             name = model_spec.signature_name or _DEFAULT_SIGNATURE
             signature = leased.model.signature_defs.get(name)
             if signature is None:
@@ -139,7 +131,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
             for field in request.metadata_field:
                 if field != _SIGNATURE_DEF:
                     raise invalid_argument(f"Metadata field {field} is not supported")
-            with self._lease(request.model_spec) as leased:
+            with self._registry.lease(request.model_spec) as leased:
                 signatures = get_model_metadata_pb2.SignatureDefMap()
                 for key, signature in leased.model.signature_defs.items():
                     signatures.signature_def[key].CopyFrom(signature)
@@ -151,13 +143,13 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
 
 
 class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus."""
+    """GetModelStatus and HandleReloadConfigRequest."""
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
             _check_model_spec(request)
             name = request.model_spec.name
-            statuses = self._servables[name].statuses() if name in self._servables else []
+            statuses = self._registry.statuses(name)
             if request.model_spec.HasField("version"):
                 version = request.model_spec.version.value
                 statuses = [status for status in statuses if status.version == version]
@@ -173,6 +165,32 @@ class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
                 entry.status.error_code = status.code.value[0]
                 entry.status.error_message = status.message
             return response
+
+
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with _refusals(context):
+            if not _is_loopback(context.peer()):
+                raise RequestError(
+                    grpc.StatusCode.PERMISSION_DENIED,
+                    "the embedded server takes HandleReloadConfigRequest from its own machine only",
+                )
+            self._registry.reload(request.config)
+            response = model_management_pb2.ReloadConfigResponse()
+            response.status.error_code = 0
+            return response
+
+
+def _is_loopback(peer: str) -> bool:
+    """Whether gRPC's name of a peer ("ipv4:127.0.0.1:5000", "ipv6:%5B::1%5D:5000") is of this machine."""
+    scheme, _, rest = urllib.parse.unquote(peer).partition(":")
+    if scheme == "unix":
+        return True
+    try:
+        address = ipaddress.ip_address(rest.rpartition(":")[0].strip("[]").partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def _check_model_spec(request: Any) -> None:

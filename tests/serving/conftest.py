@@ -32,6 +32,17 @@ def toy_server(toy_models):
         yield running.address
 
 
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory):
+    """A folder with versions 1 to 4 of a model that says its version."""
+    import serving_toys
+
+    base_path = tmp_path_factory.mktemp("versions") / "store"
+    for version in range(1, 5):
+        serving_toys.export_versioned(base_path, version)
+    return base_path
+
+
 @pytest.fixture
 def client(toy_server):
     with client_lib.RecommenderClient(toy_server) as connected:

@@ -23,7 +23,7 @@ def free_port():
 
 @contextlib.contextmanager
 def started(models, folder, *flags):
-    """TFS_BINARY, started on the models."""
+    """TFS_BINARY, started on the models: name -> base path."""
     config_path = folder / "models.config"
     config_path.write_text(server._model_config(models))
     port = free_port()

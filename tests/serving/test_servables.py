@@ -5,7 +5,6 @@ import threading
 import time
 
 import pytest
-import serving_toys
 import tensorflow as tf
 
 from serving import client as client_lib
@@ -15,15 +14,6 @@ from serving.saved_model import RequestError
 from serving.versions import versions_on_disk
 
 POLL_S = 0.05
-
-
-@pytest.fixture(scope="session")
-def versions(tmp_path_factory):
-    """A folder with versions 1 to 4 of a model that says its version."""
-    base_path = tmp_path_factory.mktemp("versions") / "store"
-    for version in range(1, 5):
-        serving_toys.export_versioned(base_path, version)
-    return base_path
 
 
 def publish(versions, version, base_path, name=None):
