@@ -1,0 +1,27 @@
+"""The ranking Trainer's module file: stars for a user and a movie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer_modules import deep_ranking, ranking_data, ranking_signatures
+
+if TYPE_CHECKING:  # TFX takes long to import
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
+FAMILIES = {"deep": deep_ranking.fit}
+"""Each takes RankingData, its hyperparameters and a seed, tunes, refits, and gives a ranking_signatures.Scorer."""
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains the family that custom_config names and exports it.
+
+    Raises:
+      ValueError: custom_config names no family of ours, or a hyperparameter that the family does not have.
+    """
+    config = fn_args.custom_config
+    if config["family"] not in FAMILIES:
+        raise ValueError(f"There is no ranking family {config['family']!r}. Choose one of: {', '.join(FAMILIES)}.")
+    data = ranking_data.load(fn_args)
+    scorer = FAMILIES[config["family"]](data, config["hyperparameters"], config["seed"])
+    ranking_signatures.export(scorer, data, fn_args.serving_model_dir, config["user_snapshot"])

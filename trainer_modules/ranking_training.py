@@ -1,0 +1,122 @@
+"""Fits a tfrs.Model for ranking: first on train, to see on eval how many epochs are best; then anew on both."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from trainer_modules import features as f
+from trainer_modules.hyperparameters import RankingTraining
+from trainer_modules.ranking_data import Rows
+from trainer_modules.training import compiled_step
+
+_LOG = logging.getLogger("movierec.ranking")
+
+_EVAL_BATCH = 4096
+_LAST_RATE = 0.02
+"""Share of the learning rate that is left after max_epochs."""
+
+
+def tune_and_refit(
+    build: Callable[[Rows], tfrs.Model],
+    train: Rows,
+    eval_rows: Rows,
+    fit: Rows,
+    settings: RankingTraining,
+    seed: int,
+) -> tfrs.Model:
+    """Trains twice.
+
+    Args:
+      build: rows that will be fitted -> a new, untrained model with a metric named "rmse" and one named "mean_loss".
+      train: columns of the rows for tuning.
+      eval_rows: columns of the rows it is judged on.
+      fit: columns of both.
+      settings: the hyperparameters.
+      seed: of the order of the rows.
+
+    Returns:
+      The second model, fitted on train and eval for as many epochs as were best for the first.
+
+    Raises:
+      ValueError: no epoch had a finite eval RMSE.
+    """
+    num_epochs = _best_num_epochs(build(train), train, eval_rows, settings, seed)
+    model = build(fit)
+    epochs = _epochs(model, fit, settings, seed)
+    for number in range(1, num_epochs + 1):
+        loss, rows_per_s = next(epochs)
+        _LOG.info("ranking refit: epoch %d/%d, loss %.4f, %.0f examples/s", number, num_epochs, loss, rows_per_s)
+    return model
+
+
+def batches(rows: Rows, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
+    """Columns [R] and [R, ...] -> batches of them; in another order each time where a seed is given."""
+    num_rows = len(rows[f.USER_RATING.name])
+    columns = {name: tf.constant(values) for name, values in rows.items()}
+    order = tf.data.Dataset.range(num_rows)
+    if seed is not None:
+        order = order.shuffle(num_rows, seed=seed)
+    # Whole batches are gathered: a dataset of single rows would spend more time on them than the training step does.
+    return order.batch(batch_size).map(lambda row: {name: tf.gather(values, row) for name, values in columns.items()})
+
+
+class _Epoch(NamedTuple):
+    """What one pass over the rows gave."""
+
+    loss: float
+    rows_per_s: float
+
+
+def _epochs(model: tfrs.Model, rows: Rows, settings: RankingTraining, seed: int) -> Iterator[_Epoch]:
+    """Trains the model further, an epoch each time one is asked for."""
+    num_rows = len(rows[f.USER_RATING.name])
+    num_steps = -(-num_rows // settings.batch_size)
+    # The same fall per epoch in tuning and refit, though the refit may stop before its end.
+    rate = tf.keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate, settings.max_epochs * num_steps, alpha=_LAST_RATE
+    )
+    model.compile(optimizer=tf.keras.optimizers.Adam(rate, beta_2=0.99))
+    step = compiled_step(model)
+    dataset = batches(rows, settings.batch_size, seed).prefetch(2)
+    while True:
+        start_s = time.perf_counter()
+        model.reset_metrics()
+        for batch in dataset:
+            seen = step(batch)
+        yield _Epoch(float(seen["mean_loss"]), num_rows / (time.perf_counter() - start_s))
+
+
+def _best_num_epochs(
+    model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int
+) -> int:
+    """Trains until eval gets no better; the number of epochs at which it was best."""
+    judge = tf.function(model.test_step, autograph=False)  # for the reason that compiled_step gives
+    judged = batches(eval_rows, _EVAL_BATCH).cache()
+    epochs = _epochs(model, train, settings, seed)
+    best, best_rmse = 0, float("inf")
+    for number in range(1, settings.max_epochs + 1):
+        loss, rows_per_s = next(epochs)
+        model.reset_metrics()
+        for batch in judged:
+            rmse = float(judge(batch)["rmse"])
+        _LOG.info(
+            "ranking tuning: epoch %d/%d, loss %.4f, eval RMSE %.4f, %.0f examples/s",
+            number, settings.max_epochs, loss, rmse, rows_per_s,
+        )  # fmt: skip
+        if rmse < best_rmse:
+            best, best_rmse = number, rmse
+        elif number - best >= settings.patience:
+            break
+    if not best:
+        raise ValueError(
+            "Training diverged: no epoch has a finite eval RMSE. Set a learning_rate below"
+            f" {settings.learning_rate:g} in the ranking hyperparameters."
+        )
+    _LOG.info("ranking: best eval RMSE %.4f after %d epochs; fitting anew on train + eval", best_rmse, best)
+    return best
