@@ -12,9 +12,10 @@ import polars as pl
 
 from components import user_facts
 from components.editions import Edition, TextFile, get_edition
+from components.errors import InputError
 from components.rejection import settle
 from components.source_files import content_digest, locate, open_file
-from components.text_tables import Check, Table, read_raw, read_table
+from components.text_tables import EMPTY_LINE, Check, Table, read_raw, read_table
 from components.uniqueness import unique_ids, unique_ratings
 
 __all__ = ["Dataset", "content_digest", "get_edition", "locate", "read"]
@@ -91,8 +92,7 @@ def _read_movies(path: pathlib.Path, edition: Edition) -> Table:
         is_genre = ~pl.element().is_in(_NO_GENRES)
         genres = pl.col("genres").str.split("|").list.eval(pl.element().filter(is_genre))
     else:
-        with open_file(path, edition, edition.genre_names.name) as stream:
-            names = read_table(stream, edition.genre_names).rows["genre"].to_list()
+        names = _read_genre_names(path, edition, edition.genre_names)
         flags = [f"genre {name}" for name in names]
         file = dataclasses.replace(file, columns=(*file.columns, *flags))
         checks += [_not_flag(flag) for flag in flags]
@@ -105,6 +105,29 @@ def _read_movies(path: pathlib.Path, edition: Edition) -> Table:
     with open_file(path, edition, file.name) as stream:
         table = read_table(stream, file, checks, ["line", "raw", "movie_id", "title", genres.alias("genres")])
     return unique_ids(table, file, "movie_id")
+
+
+def _read_genre_names(path: pathlib.Path, edition: Edition, file: TextFile) -> list[str]:
+    """The genres in the order of the movies' flags. A fault here would give every movie wrong ones: none is passed.
+
+    Raises:
+      InputError: a line has a fault, a name stands twice, the numbers do not count from 0, or there is no genre.
+    """
+    checks = [_not_empty("genre")]
+    with open_file(path, edition, file.name) as stream:
+        table = read_table(stream, file, checks)
+    faults = table.rejected.filter(pl.col("kind") != EMPTY_LINE)  # ml-100k's own file ends with one
+    if faults.height:
+        raise InputError(f"{file.name}:{faults['line'][0]}: {faults['reason'][0]}")
+    names = table.rows["genre"].to_list()
+    for number, (line, name, stated) in enumerate(table.rows.select("line", "genre", "number").iter_rows()):
+        if name in names[:number]:
+            raise InputError(f"{file.name}:{line}: the genre {name!r} stands there twice")
+        if stated != str(number):
+            raise InputError(f"{file.name}:{line}: the genre {name!r} has the number {stated!r}, not {number}")
+    if not set(names).difference(_NO_GENRES):
+        raise InputError(f"{file.name} names no genre.")
+    return names
 
 
 def _read_users(path: pathlib.Path, edition: Edition, file: TextFile) -> Table:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import lzma
 import pathlib
 import re
+import struct
 import tempfile
 import textwrap
 import zipfile
@@ -22,7 +24,10 @@ _log = logging.getLogger("movierec.data")
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+"""What reading a damaged zip raises."""
+_NOT_OPENED = (*_DAMAGED, RuntimeError, UnicodeDecodeError, struct.error)
+"""And opening one: encrypted or packed in a way unknown, names that are no text, records cut short."""
 
 
 def locate(edition: Edition, data_dir: pathlib.Path | None, cache_dir: pathlib.Path) -> pathlib.Path:
@@ -80,25 +85,37 @@ def open_file(path: pathlib.Path, edition: Edition, name: str) -> Iterator[Binar
     Raises:
       InputError: no such folder, zip or file in it, or damaged.
     """
+    with contextlib.ExitStack() as opened:
+        with _faults_named(path, name, _NOT_OPENED):
+            stream = _open(path, edition, name, opened)
+        with _faults_named(path, name, _DAMAGED):
+            yield stream
+
+
+def _open(path: pathlib.Path, edition: Edition, name: str, opened: contextlib.ExitStack) -> BinaryIO:
+    """Whatever it opens is handed to `opened` to be closed."""
+    if path.is_dir():
+        candidates = [path / place for place in reversed(edition.places_of(name))]
+        found = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if found is None:
+            raise InputError(_missing(path, edition, name))
+        return opened.enter_context(found.open("rb"))
+    if not path.exists():
+        raise InputError(f"{path} does not exist. It should be a folder or a zip with {edition.name}'s files.")
+    archive = opened.enter_context(zipfile.ZipFile(path))
+    members = set(archive.namelist())
+    member = next((place for place in edition.places_of(name) if place in members), None)
+    if member is None:
+        raise InputError(_missing(path, edition, name))
+    return cast(BinaryIO, opened.enter_context(archive.open(member)))
+
+
+@contextlib.contextmanager
+def _faults_named(path: pathlib.Path, name: str, damaged: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Makes an InputError of a damaged zip and of what the file system refuses."""
     try:
-        if path.is_dir():
-            candidates = [path / place for place in reversed(edition.places_of(name))]
-            found = next((candidate for candidate in candidates if candidate.is_file()), None)
-            if found is None:
-                raise InputError(_missing(path, edition, name))
-            with found.open("rb") as stream:
-                yield stream
-        elif path.exists():
-            with zipfile.ZipFile(path) as archive:
-                members = set(archive.namelist())
-                member = next((place for place in edition.places_of(name) if place in members), None)
-                if member is None:
-                    raise InputError(_missing(path, edition, name))
-                with archive.open(member) as stream:
-                    yield cast(BinaryIO, stream)
-        else:
-            raise InputError(f"{path} does not exist. It should be a folder or a zip with {edition.name}'s files.")
-    except _DAMAGED as error:
+        yield
+    except damaged as error:
         raise InputError(f"{path} is not a zip file, or a damaged one ({error}). Download it again.") from error
     except OSError as error:
         raise InputError(f"{name} in {path} cannot be read: {error}.") from error

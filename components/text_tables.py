@@ -23,6 +23,9 @@ BLOCK_BYTES = 1 << 26
 REJECTED_SCHEMA = {"file": pl.String, "line": pl.Int64, "kind": pl.String, "reason": pl.String, "row": pl.String}
 """Rows set aside: where they stood, the kind of fault for counting, the reason in full, the line as it was."""
 
+EMPTY_LINE = "empty line"
+"""The kind of a line without anything on it."""
+
 _BOM = b"\xef\xbb\xbf"
 _IS_CONTROL = np.isin(np.arange(256), [*range(9), 11, 12, *range(14, 32), 127])  # all but tab, line feed and return
 
@@ -86,7 +89,8 @@ def read_raw(stream: BinaryIO, file: TextFile, line_numbers: pl.Series) -> pl.Da
 def as_rejected(rows: pl.DataFrame, file: TextFile, kind: pl.Expr, reason: pl.Expr) -> pl.DataFrame:
     """Rows (`line`, `raw` and what the expressions use) in the shape of REJECTED_SCHEMA."""
     columns = (pl.lit(file.name), pl.col("line"), kind, reason, pl.col("raw"))
-    return rows.select(
+    # In one piece: polars 1.44 panics where pl.format meets columns whose pieces were cut at different rows.
+    return rows.rechunk().select(
         column.cast(dtype).alias(name) for (name, dtype), column in zip(REJECTED_SCHEMA.items(), columns, strict=True)
     )
 
@@ -227,7 +231,7 @@ def _layout_checks(file: TextFile) -> list[Check]:
     wanted = f"{len(file.columns)} ({', '.join(file.columns[:5])}{', ...' if len(file.columns) > 5 else ''})"
     wanted += " and every quote closed" if file.quoted else ""
     return [
-        Check("empty line", pl.col("raw") == "", pl.lit("the line is empty")),
+        Check(EMPTY_LINE, pl.col("raw") == "", pl.lit("the line is empty")),
         Check(
             "missing or extra column",
             last.is_null() | too_many,
