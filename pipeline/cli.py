@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -149,6 +150,42 @@ def rank(
         raise click.UsageError("give a USER_ID with MOVIE_IDs or --title, or --pairs FILE with --output FILE")
 
 
+def _label_options(function: _F) -> _F:
+    function = click.option("--address", default=DEFAULT_ADDRESS, show_default=True, help="gRPC address.")(function)
+    function = click.option(
+        "--server-models", help="The models folder as the server sees it, such as /models. Default: the root's."
+    )(function)
+    function = click.option(
+        "--config-output", type=_PATH, help="Write the models.config that the server now follows: for its next start."
+    )(function)
+    return _root_option(function)
+
+
+@cli.command()
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--label", type=click.Choice(["stable", "canary"]), default="stable", show_default=True)
+@_label_options
+def promote(
+    version: int, label: str, address: str, server_models: str | None, config_output: pathlib.Path | None,
+    root: pathlib.Path | None,
+) -> None:
+    """Load VERSION of both models beside what is served, then point a label to it."""
+    from pipeline import promote as labels
+
+    labels.promote(root, address, version, label, server_models, config_output)
+
+
+@cli.command()
+@_label_options
+def rollback(
+    address: str, server_models: str | None, config_output: pathlib.Path | None, root: pathlib.Path | None
+) -> None:
+    """Point the label stable back to the version it had before."""
+    from pipeline import promote as labels
+
+    labels.rollback(root, address, server_models, config_output)
+
+
 @cli.command()
 @_root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: every metric of both models.")
@@ -186,6 +223,8 @@ def doctor(as_json: bool) -> None:
 
 def main() -> None:
     """Console entry point: turns known errors into one message and an exit status."""
+    # Before TensorFlow loads: its notes on the processor are nobody's concern here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         cli()
     except InputError as error:

@@ -14,7 +14,9 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+RELOAD_CONFIG = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 
 _PACKAGE = "movierec.serving"
 
@@ -36,7 +38,8 @@ FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("uint64_val", 17, "repeated uint64"),
     ),
     "Int64Value": (("value", 1, "int64"),),
-    "ModelSpec": (("name", 1, "string"), ("version", 2, "Int64Value"), ("signature_name", 3, "string")),
+    "ModelSpec": (("name", 1, "string"), ("version", 2, "Int64Value"), ("signature_name", 3, "string"),
+                  ("version_label", 4, "string")),
     "PredictRequest": (
         ("model_spec", 1, "ModelSpec"),
         ("inputs", 2, "map TensorProto"),
@@ -47,7 +50,23 @@ FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "StatusProto": (("error_code", 1, "int32"), ("error_message", 2, "string")),
     "ModelVersionStatus": (("version", 1, "int64"), ("state", 2, "int32"), ("status", 3, "StatusProto")),
     "GetModelStatusResponse": (("model_version_status", 1, "repeated ModelVersionStatus"),),
-}
+    "GetModelMetadataRequest": (("model_spec", 1, "ModelSpec"), ("metadata_field", 2, "repeated string")),
+    "GetModelMetadataResponse": (("model_spec", 1, "ModelSpec"),),
+    "Latest": (("num_versions", 1, "uint32"),),
+    "Specific": (("versions", 1, "repeated int64"),),
+    "ServableVersionPolicy": (("latest", 100, "Latest"), ("specific", 102, "Specific")),
+    "ModelConfig": (
+        ("name", 1, "string"),
+        ("base_path", 2, "string"),
+        ("model_platform", 4, "string"),
+        ("model_version_policy", 7, "ServableVersionPolicy"),
+        ("version_labels", 8, "map int64"),
+    ),
+    "ModelConfigList": (("config", 1, "repeated ModelConfig"),),
+    "ModelServerConfig": (("model_config_list", 1, "ModelConfigList"),),
+    "ReloadConfigRequest": (("config", 1, "ModelServerConfig"),),
+    "ReloadConfigResponse": (("status", 1, "StatusProto"),),
+}  # fmt: skip
 """Message -> its fields: name, number, type. "map" is map<string, type>."""
 
 
@@ -98,3 +117,8 @@ PredictRequest = _CLASSES["PredictRequest"]
 PredictResponse = _CLASSES["PredictResponse"]
 GetModelStatusRequest = _CLASSES["GetModelStatusRequest"]
 GetModelStatusResponse = _CLASSES["GetModelStatusResponse"]
+GetModelMetadataRequest = _CLASSES["GetModelMetadataRequest"]
+GetModelMetadataResponse = _CLASSES["GetModelMetadataResponse"]
+ModelServerConfig = _CLASSES["ModelServerConfig"]
+ReloadConfigRequest = _CLASSES["ReloadConfigRequest"]
+ReloadConfigResponse = _CLASSES["ReloadConfigResponse"]

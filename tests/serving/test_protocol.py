@@ -8,16 +8,20 @@ from google.protobuf import wrappers_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2,
     predict_pb2,
     prediction_service_pb2,
     status_pb2,
 )
+from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
 from serving import protocol
 
+POLICY = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
 THEIRS = {
     "Dim": tensor_shape_pb2.TensorShapeProto.Dim,
     "TensorShapeProto": tensor_shape_pb2.TensorShapeProto,
@@ -30,6 +34,16 @@ THEIRS = {
     "StatusProto": status_pb2.StatusProto,
     "ModelVersionStatus": get_model_status_pb2.ModelVersionStatus,
     "GetModelStatusResponse": get_model_status_pb2.GetModelStatusResponse,
+    "GetModelMetadataRequest": get_model_metadata_pb2.GetModelMetadataRequest,
+    "GetModelMetadataResponse": get_model_metadata_pb2.GetModelMetadataResponse,
+    "Latest": POLICY.Latest,
+    "Specific": POLICY.Specific,
+    "ServableVersionPolicy": POLICY,
+    "ModelConfig": model_server_config_pb2.ModelConfig,
+    "ModelConfigList": model_server_config_pb2.ModelConfigList,
+    "ModelServerConfig": model_server_config_pb2.ModelServerConfig,
+    "ReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
+    "ReloadConfigResponse": model_management_pb2.ReloadConfigResponse,
 }
 
 
@@ -66,6 +80,8 @@ def test_methods_exist():
     for path, request, response in (
         (protocol.PREDICT, "PredictRequest", "PredictResponse"),
         (protocol.GET_MODEL_STATUS, "GetModelStatusRequest", "GetModelStatusResponse"),
+        (protocol.GET_MODEL_METADATA, "GetModelMetadataRequest", "GetModelMetadataResponse"),
+        (protocol.RELOAD_CONFIG, "ReloadConfigRequest", "ReloadConfigResponse"),
     ):
         _, service, method = path.split("/")
         described = services[service].methods_by_name[method]

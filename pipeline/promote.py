@@ -1,0 +1,43 @@
+"""`movierec promote` and `movierec rollback`: the labels of a root's models on a running server."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from pipeline import root as roots
+from serving import promotion
+from trainer_modules import contract
+
+
+def promote(
+    root: pathlib.Path | None,
+    address: str,
+    version: int,
+    label: str,
+    server_models: str | None,
+    config_output: pathlib.Path | None,
+) -> None:
+    """Points a label of both models to a version."""
+    _show(promotion.promote(address, _base_paths(root, server_models), version, label), config_output)
+
+
+def rollback(
+    root: pathlib.Path | None, address: str, server_models: str | None, config_output: pathlib.Path | None
+) -> None:
+    """Points stable of both models back."""
+    _show(promotion.rollback(address, _base_paths(root, server_models)), config_output)
+
+
+def _base_paths(root: pathlib.Path | None, server_models: str | None) -> dict[str, str]:
+    models = server_models or str(roots.models_path(roots.find(root)).resolve())
+    return {name: str(pathlib.PurePosixPath(models) / name) for name in contract.MODELS}
+
+
+def _show(moved: promotion.Moved, config_output: pathlib.Path | None) -> None:
+    for model, labels in moved.labels.items():
+        click.echo(f"{model}: " + ", ".join(f"{label} -> {version}" for label, version in labels.items()))
+    if config_output:
+        config_output.write_text(moved.config)
+        click.echo(f"wrote {config_output}")
