@@ -112,8 +112,12 @@ def _summary(root_path: pathlib.Path, component: str) -> str:
     run = next((run for run in Lineage(root_path).components() if run.component == component), None)
     if run is None:
         return ""
-    said = _WHAT_CAME_OUT.get(component, lambda run: "")(run)
+    said = _WHAT_CAME_OUT.get(component, _first_output)(run)
     return f"from the cache. {said}" if run.state == "cached" else said
+
+
+def _first_output(run: ComponentRun) -> str:
+    return next((f"{key} in {artifacts[0].uri}" for key, artifacts in sorted(run.outputs.items())), "")
 
 
 def _ingested(run: ComponentRun) -> str:

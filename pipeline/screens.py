@@ -148,8 +148,12 @@ def show_checks(checks: Sequence[Check], as_json: bool) -> bool:
 
 
 def _console() -> rich.console.Console:
-    # Paths and titles hold brackets and numbers: print them as they are, and never fold a path.
-    return rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+    # Paths and titles hold brackets and numbers: print them as they are, and never fold a path. Where there is no
+    # terminal to say how wide it is, tables are not cut.
+    console = rich.console.Console(markup=False, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160
+    return console
 
 
 def _table(title: str) -> rich.table.Table:
