@@ -201,5 +201,5 @@ def _check_splits(num_rows: dict[str, int], split: str) -> None:
     if empty:
         raise InputError(
             f"The split {split} leaves no rating for {' and '.join(empty)} ({num_rows}). There are too few ratings:"
-            " a user needs three for leave_last_out, and random needs ten in all."
+            " a user needs three for leave_last_out; global_time and random need ten in all."
         )

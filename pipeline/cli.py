@@ -57,7 +57,7 @@ def cli() -> None:
 @cli.command()
 @click.option("--dataset", default="sample", show_default=True, help=f"One of {_DATASETS}; sample is synthetic.")
 @click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip; else the cache, else a download.")
-@click.option("--split", help="leave_last_out (default) or random.")
+@click.option("--split", help="leave_last_out (default), global_time or random.")
 @_root_option
 @click.option("--seed", type=int, help="Of the random split and of both trainings. Default: 7.")
 @click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")

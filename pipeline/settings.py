@@ -14,11 +14,11 @@ import pydantic
 import tomli
 from pydantic.dataclasses import dataclass
 
-from components import editions
+from components import editions, splits
 from components.errors import InputError
 
 DATASETS = tuple(editions.EDITIONS)
-SPLITS = ("leave_last_out", "random")
+SPLITS = splits.NAMES
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
 
@@ -55,7 +55,7 @@ class Settings:
     """An unpacked edition or its zip; None: the cache, else a download."""
     cache_dir: pathlib.Path = pathlib.Path(".cache")
     """Where downloads and the generated sample are kept."""
-    split: str = "leave_last_out"
+    split: str = splits.LEAVE_LAST_OUT
     """How rows are divided into train, eval and test."""
     root: pathlib.Path | None = None
     """Folder of everything the run keeps; None: runs/DATASET-SPLIT."""

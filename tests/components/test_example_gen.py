@@ -8,18 +8,28 @@ import numpy as np
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from data_files import write_100k, write_latest
-from example_gen_run import BEAM_ARGUMENTS, examples, num_records, paths, records_of_file, run_example_gen
+from example_gen_run import (
+    BEAM_ARGUMENTS,
+    as_dict,
+    examples,
+    num_records,
+    paths,
+    records,
+    records_of_file,
+    run_example_gen,
+)
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components import columnar, example_shards, movielens, splits
+from components import columnar, evaluation_data, example_shards, movielens, splits
 from components.errors import InputError
 from components.movielens_example_gen import MovieLensExampleGen
 from trainer_modules import features
 
 REAL = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 H = features.HISTORY_LENGTH
+ALL_OF = (features.USER_ID, features.TIMESTAMP)
 
 RATINGS = [
     # user, movie, stars, seconds; the line is the position. User 1 has more than one row a second.
@@ -74,7 +84,9 @@ def splits_of(name):
     ).tolist()
 
 
-@pytest.mark.parametrize("name, length, rows_per_shard", [("leave_last_out", H, 250_000), ("random", 2, 4)])
+@pytest.mark.parametrize(
+    "name, length, rows_per_shard", [("leave_last_out", H, 250_000), ("global_time", 3, 4), ("random", 2, 4)]
+)
 def test_every_example_is_what_the_rules_say(tmp_path, source, monkeypatch, name, length, rows_per_shard):
     monkeypatch.setattr(example_shards, "ROWS_PER_SHARD", rows_per_shard)
     monkeypatch.setattr(columnar, "BATCH_ROWS", 3)
@@ -101,7 +113,7 @@ def test_every_example_is_what_the_rules_say(tmp_path, source, monkeypatch, name
     assert sorted(seen) == sorted(rules)
 
 
-@pytest.mark.parametrize("name, rows_per_shard", [("leave_last_out", 250_000), ("random", 4)])
+@pytest.mark.parametrize("name, rows_per_shard", [("leave_last_out", 250_000), ("global_time", 4), ("random", 4)])
 def test_user_state_holds_each_row_once_in_its_split(tmp_path, source, monkeypatch, name, rows_per_shard):
     monkeypatch.setattr(example_shards, "ROWS_PER_SHARD", rows_per_shard)
     monkeypatch.setattr(columnar, "BATCH_ROWS", 1)
@@ -168,6 +180,23 @@ def test_beam_reads_files_without_records(tmp_path, source, monkeypatch):
     with beam.Pipeline(argv=BEAM_ARGUMENTS) as pipeline:
         read = pipeline | beam.io.ReadFromTFRecord(f"{output.uri}/Split-{features.EVAL}/*")
         assert_that(read | beam.combiners.Count.Globally(), equal_to([2]))
+
+
+def test_global_time_of_ml_100k(tmp_path):
+    source = REAL / "ml-100k"
+    if not source.is_dir():
+        pytest.skip(f"no real ml-100k: {source} is absent")
+    output = run_example_gen(tmp_path, source, "ml-100k", split="global_time")
+    assert [num_records(output["examples"], split) for split in features.SPLITS] == [80_000, 10_000, 10_000]
+    held_out = {split: evaluation_data.read(output["examples"].uri, split, ALL_OF) for split in features.SPLITS}
+    fit = np.unique(np.concatenate([held_out[split]["user_id"] for split in features.FIT_SPLITS]))
+    test = np.unique(held_out[features.TEST]["user_id"])
+    assert (len(test), np.isin(test, fit).sum()) == (166, 90)
+    for early, late in ((features.TRAIN, features.EVAL), (features.EVAL, features.TEST)):
+        border = held_out[early]["timestamp"].max()
+        assert border <= held_out[late]["timestamp"].min()
+        some = [as_dict(record) for record in records(output["examples"], late, every=20)]
+        assert max(example["history_timestamp"][-1] for example in some) <= border
 
 
 def test_too_few_ratings_stop_it(tmp_path):

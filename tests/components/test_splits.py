@@ -35,6 +35,33 @@ def test_leave_last_out_is_what_it_says(rows):
         assert [code for _, _, code in mine] == expected
 
 
+@hypothesis.given(rows_strategy)
+def test_global_time_is_what_it_says(rows):
+    _, timestamp, line = columns(rows, orders(rows))
+    codes = splits.global_time(timestamp, line)
+    when = sorted((t, n, code) for t, n, code in zip(timestamp, line, codes, strict=True))
+    num_fit, num_train = round(0.9 * len(rows)), round(0.8 * len(rows))
+    expected = [0] * num_train + [1] * (num_fit - num_train) + [2] * (len(rows) - num_fit)
+    assert [code for _, _, code in when] == expected
+
+
+def test_global_time_cuts_between_rows_of_one_second_by_line():
+    lines = np.arange(1, 21)
+    assert splits.global_time(np.zeros(20, int), lines).tolist() == [0] * 16 + [1] * 2 + [2] * 2
+    assert splits.global_time(np.zeros(20, int), lines[::-1]).tolist() == [2] * 2 + [1] * 2 + [0] * 16
+
+
+@hypothesis.given(rows_strategy, st.sampled_from(splits.NAMES))
+def test_every_row_has_one_split_whatever_the_order_of_the_rows(rows, name):
+    order = orders(rows)
+    in_order, shuffled = (
+        splits.assign(name, user_index=user, timestamp=timestamp, source_line=line, seed=5)
+        for user, timestamp, line in (columns(rows, np.arange(len(rows))), columns(rows, order))
+    )
+    assert shuffled.tolist() == in_order[order].tolist()
+    assert set(in_order) <= {0, 1, 2} and len(in_order) == len(rows)
+
+
 @hypothesis.given(st.integers(0, 200), st.integers(0, 5))
 def test_random_gives_tenths_whatever_the_order_of_the_rows(num_rows, seed):
     lines = np.arange(1, num_rows + 1)
@@ -53,7 +80,7 @@ def test_random_goes_by_the_seed():
 
 def test_an_unknown_split_is_named():
     empty = np.zeros(0, int)
-    with pytest.raises(InputError, match=r"'by_moon'.*leave_last_out, random"):
+    with pytest.raises(InputError, match=r"'by_moon'.*leave_last_out, global_time, random"):
         splits.assign("by_moon", user_index=empty, timestamp=empty, source_line=empty, seed=1)
 
 

@@ -49,3 +49,8 @@ def test_every_preset_loads(dataset):
 
 def test_a_data_set_without_a_preset_has_the_defaults():
     assert settings.load("ml-32m") == settings.Settings(dataset="ml-32m")
+
+
+@pytest.mark.parametrize("split", ["leave_last_out", "global_time", "random"])
+def test_every_split_has_a_root_of_its_own(split):
+    assert settings.load("ml-1m", split=split).root_path.name == f"ml-1m-{split}"
