@@ -84,11 +84,12 @@ def run(demo: bool, **options: Any) -> None:
     "--server", "kind", default="auto", show_default=True,
     type=click.Choice(["auto", "tensorflow_model_server", "container", "embedded"]), help="Which server to start.",
 )
-def serve(root: pathlib.Path | None, address: str, kind: str) -> None:
+@click.option("--rest-port", type=click.IntRange(0, 65535), default=0, help="Answer REST at this port too; 0: do not.")
+def serve(root: pathlib.Path | None, address: str, kind: str, rest_port: int) -> None:
     """Serve the pushed models: tensorflow_model_server, else a container, else the embedded server."""
     from pipeline import serve as serving_verb
 
-    serving_verb.serve(root, address, kind)
+    serving_verb.serve(root, address, kind, rest_port)
 
 
 @cli.command()

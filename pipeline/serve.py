@@ -17,7 +17,9 @@ from trainer_modules import contract
 
 
 @contextlib.contextmanager
-def running(root: pathlib.Path, address: str, kind: str = "auto") -> Iterator[server.RunningServer]:
+def running(
+    root: pathlib.Path, address: str, kind: str = "auto", rest_port: int = 0
+) -> Iterator[server.RunningServer]:
     """Serves the root's models for the time of the context.
 
     Raises:
@@ -27,11 +29,11 @@ def running(root: pathlib.Path, address: str, kind: str = "auto") -> Iterator[se
     for name, path in models.items():
         if not any(entry.name.isdigit() for entry in path.glob("*")):
             raise InputError(f"no {name} model has been pushed to {path}; `movierec run` trains and pushes one")
-    with server.start(models, address=address, kind=kind) as started:
+    with server.start(models, address=address, kind=kind, rest_port=rest_port) as started:
         yield started
 
 
-def serve(root: pathlib.Path | None, address: str, kind: str) -> None:
+def serve(root: pathlib.Path | None, address: str, kind: str, rest_port: int = 0) -> None:
     """Serves until interrupted or terminated."""
     found = roots.find(root)
 
@@ -39,7 +41,7 @@ def serve(root: pathlib.Path | None, address: str, kind: str) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    with contextlib.suppress(KeyboardInterrupt), running(found, address, kind) as started:
+    with contextlib.suppress(KeyboardInterrupt), running(found, address, kind, rest_port) as started:
         click.echo(f"serving {roots.models_path(found)} at {started.address} with {started.description}")
         click.echo("new versions are taken as they are pushed; Ctrl-C stops")
         started.wait()

@@ -1,8 +1,8 @@
 """A server that speaks TensorFlow Serving's gRPC protocol, in Python: for a laptop, for tests, for infra validation.
 
 Not TensorFlow Serving, and never called so. It answers with the same status codes and messages (`services.py`), watches
-version directories and models.config the same way (`servables.py`, `registry.py`), and has the health service. No
-batching, REST or metrics.
+version directories and models.config the same way (`servables.py`, `registry.py`), and has the health service
+and, where asked, REST (`rest.py`). No batching and no metrics.
 
     python -m serving.embedded --model retrieval=PATH --model ranking=PATH --address 127.0.0.1:8500
 """
@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -33,6 +34,9 @@ from serving import model_config, services
 from serving.model_config import ModelConfig
 from serving.registry import ModelRegistry
 from serving.saved_model import RequestError
+
+if TYPE_CHECKING:
+    from serving.rest import RestServer
 
 _LOG = logging.getLogger("movierec.serving")
 _MAX_MESSAGE_BYTES = 2**31 - 1
@@ -56,6 +60,7 @@ class EmbeddedServer:
         num_threads: int = _NUM_THREADS,
         served_root: pathlib.Path | None = None,
         allow_labels_for_unavailable: bool = False,
+        rest_address: str = "",
     ) -> None:
         """
         Args:
@@ -67,11 +72,15 @@ class EmbeddedServer:
             that holds all of the base paths.
           allow_labels_for_unavailable: whether a new label may point to a version that is not loaded yet; needed
             for labels at start-up.
+          rest_address: host:port of REST as well; `self.rest_address` says which port 0 has become.
 
         Raises:
           RequestError: a label at start-up that is not allowed.
         """
         self.address = address
+        self.rest_address = rest_address
+        self._rest: RestServer | None = None
+        self._num_threads = num_threads
         configs = model_config.of_paths(models) if isinstance(models, Mapping) else tuple(models)
         self._registry = ModelRegistry(
             configs, served_root or _common_folder(configs), poll_interval_s, allow_labels_for_unavailable
@@ -106,12 +115,26 @@ class EmbeddedServer:
         except RuntimeError as error:
             raise RuntimeError(f"{self.address} cannot be bound; is another server there?") from error
         self.address = f"{host}:{port}"
+        if self.rest_address:
+            self._start_rest()
         self._server.start()
         self._registry.start()
         return self
 
+    def _start_rest(self) -> None:
+        from serving import rest  # here: it needs an HTTP library, which gRPC alone does not
+
+        self._rest = rest.RestServer(self._registry, self.rest_address, self._num_threads)
+        try:
+            self._rest.start()
+        except OSError as error:
+            raise RuntimeError(f"{self.rest_address} cannot be bound for REST: {error.strerror}") from error
+        self.rest_address = self._rest.address
+
     def stop(self, grace_s: float = 5.0) -> None:
         """Takes no more requests, lets those under way finish for up to `grace_s`, unloads."""
+        if self._rest:
+            self._rest.stop()
         self._server.stop(grace_s).wait()
         self._registry.stop()
 
@@ -140,6 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="let a new label point to a version that is not loaded yet",
     )  # fmt: skip
     parser.add_argument("--address", default="127.0.0.1:8500", help="host:port; port 0 takes a free one")
+    parser.add_argument("--rest-address", default="", help="host:port of REST; off unless given")
     parser.add_argument("--poll-interval-s", type=float, default=1.0, help="between two looks at the base paths")
     parser.add_argument("--threads", type=int, default=_NUM_THREADS, help="calls at once (default: 4 x CPUs)")
     parser.add_argument("--address-file", type=pathlib.Path, help="written with host:port once the server listens")
@@ -162,10 +186,13 @@ def main(arguments: list[str] | None = None) -> None:
             options.threads,
             options.served_root,
             options.allow_labels,
+            options.rest_address,
         ).start()
     except (OSError, RequestError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     _LOG.info("the embedded server (not TensorFlow Serving) listens at %s", server.address)
+    if server.rest_address:
+        _LOG.info("REST at http://%s/v1/models", server.rest_address)
     if options.address_file:
         partial = options.address_file.with_suffix(".partial")
         partial.write_text(server.address)

@@ -69,18 +69,25 @@ class ModelRegistry:
         name = model_spec.name
         if not name:
             raise invalid_argument("ModelSpec has no name specified.")
-        version: int | None = None
-        if model_spec.HasField("version_label"):
-            version = self._labels.get((name, model_spec.version_label))
-            if version is None:
-                raise invalid_argument(f"Unrecognized servable version label: {model_spec.version_label}")
-        elif model_spec.HasField("version"):
-            version = model_spec.version.value
+        version = self.version_of(model_spec)
         servable = self._servables.get(name)
         if servable is None:
             raise not_found(name, version)
         with servable.lease(version) as leased:
             yield leased
+
+    def version_of(self, model_spec: Any) -> int | None:
+        """The version that a ModelSpec names, by number or by label; None for the newest.
+
+        Raises:
+          RequestError: INVALID_ARGUMENT, there is no such label.
+        """
+        if model_spec.HasField("version_label"):
+            version = self._labels.get((model_spec.name, model_spec.version_label))
+            if version is None:
+                raise invalid_argument(f"Unrecognized servable version label: {model_spec.version_label}")
+            return version
+        return model_spec.version.value if model_spec.HasField("version") else None
 
     def statuses(self, name: str) -> list[VersionStatus]:
         """Every version of a model seen since the start, the newest first; none of a model never served."""

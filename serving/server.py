@@ -103,6 +103,7 @@ def start(
     kind: str = AUTO,
     timeout_s: float = 120.0,
     log_path: pathlib.Path | None = None,
+    rest_port: int = 0,
 ) -> RunningServer:
     """Starts a server and waits until each model has an AVAILABLE version.
 
@@ -113,6 +114,7 @@ def start(
       kind: AUTO takes the first of KINDS that is here; or one of them, and no other.
       timeout_s: for the server to start and load. Pulling the image is not counted.
       log_path: file for what the server says; by default one that goes when the server is stopped.
+      rest_port: port of REST, on the same host; 0: no REST.
 
     Raises:
       ServerError: nothing to serve, the address is taken, the server died, could not load a model or was too slow.
@@ -128,6 +130,8 @@ def start(
     choice = finder.choose(kind)
     for reason in choice.reasons:
         _LOG.info("%s", reason)
+    if rest_port:
+        _check_free("0.0.0.0" if choice.kind == BINARY else host, rest_port)
     if port:
         _check_free("0.0.0.0" if choice.kind == BINARY else host, port)
     elif choice.kind != EMBEDDED:
@@ -138,7 +142,7 @@ def start(
     deadline = time.monotonic() + timeout_s
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
-            _command(choice, {name: path.resolve() for name, path in models.items()}, host, port, folder),
+            _command(choice, {name: path.resolve() for name, path in models.items()}, host, port, rest_port, folder),
             stdin=subprocess.PIPE,  # the embedded server ends when this does: with us, however we end
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -215,22 +219,25 @@ def _written_address(path: pathlib.Path, ended: Callable[[], bool], deadline: fl
 
 
 def _command(
-    choice: Choice, models: Mapping[str, pathlib.Path], host: str, port: int, folder: pathlib.Path
+    choice: Choice, models: Mapping[str, pathlib.Path], host: str, port: int, rest_port: int, folder: pathlib.Path
 ) -> list[str]:
     if choice.kind == EMBEDDED:
         named = [f"--model={name}={path}" for name, path in models.items()]
         address_file = f"--address-file={folder / 'address'}"
-        return [choice.executable, "-m", "serving.embedded", *named, f"--address={host}:{port}", address_file,
+        rest = [f"--rest-address={host}:{rest_port}"] if rest_port else []
+        return [choice.executable, "-m", "serving.embedded", *named, f"--address={host}:{port}", *rest, address_file,
                 "--stop-at-eof"]  # fmt: skip
     config_path = folder / "models.config"
     if choice.kind == BINARY:
         config_path.write_text(_model_config(models))
-        return [choice.executable, f"--port={port}", "--rest_api_port=0", f"--model_config_file={config_path}", *_FLAGS,
+        return [choice.executable, f"--port={port}", f"--rest_api_port={rest_port}",
+                f"--model_config_file={config_path}", *_FLAGS,
                 "--grpc_channel_arguments=grpc.so_reuseport=0"]  # fmt: skip
     inside = {name: pathlib.PurePosixPath("/models") / name for name in models}
     config_path.write_text(_model_config(inside))
     mounts = [(config_path, "/models/models.config"), *((models[name], inside[name]) for name in models)]
-    return [choice.executable, "run", "--rm", f"--name={folder.name}", f"--publish={host}:{port}:8500",
+    rest = [f"--publish={host}:{rest_port}:8501"] if rest_port else []
+    return [choice.executable, "run", "--rm", f"--name={folder.name}", f"--publish={host}:{port}:8500", *rest,
             *(f"--mount=type=bind,source={source},target={target},readonly" for source, target in mounts),
             finder.IMAGE, "--model_config_file=/models/models.config", *_FLAGS]  # fmt: skip
 

@@ -22,10 +22,11 @@ from tensorflow_serving.apis import (
 from serving import tensors
 from serving.registry import ModelRegistry
 from serving.saved_model import RequestError, invalid_argument
+from serving.servables import VersionStatus
 
 _MAX_ERROR_LENGTH = 1024
 _SIGNATURE_DEF = "signature_def"
-_DEFAULT_SIGNATURE = "serving_default"
+DEFAULT_SIGNATURE = "serving_default"
 
 _CLASSIFY = "tensorflow/serving/classify"
 _REGRESS = "tensorflow/serving/regress"
@@ -76,7 +77,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
         with _refusals(context):
             _check_model_spec(request)
             with self._registry.lease(request.model_spec) as leased:
-                signature_name = request.model_spec.signature_name or _DEFAULT_SIGNATURE
+                signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
                 outputs = leased.model.predict(signature_name, request.inputs, request.output_filter)
                 response = predict_pb2.PredictResponse()
                 response.model_spec.name = request.model_spec.name
@@ -89,12 +90,12 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
             _check_model_spec(request)
-            self._refuse_examples(request.model_spec, _CLASSIFY)
+            refuse_examples(self._registry, request.model_spec, _CLASSIFY)
 
     def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
             _check_model_spec(request)
-            self._refuse_examples(request.model_spec, _REGRESS)
+            refuse_examples(self._registry, request.model_spec, _REGRESS)
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
@@ -106,22 +107,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                     raise RequestError(
                         grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {method}"
                     )
-            self._refuse_examples(request.tasks[0].model_spec, method)
-
-    def _refuse_examples(self, model_spec: Any, method: str) -> NoReturn:
-        """Classify and Regress take signatures of their own kind; the models served here have none."""
-        with self._registry.lease(model_spec) as leased:
-            name = model_spec.signature_name or _DEFAULT_SIGNATURE
-            signature = leased.model.signature_defs.get(name)
-            if signature is None:
-                raise invalid_argument(f"No signature was found with the name: {name}")
-            if len(signature.inputs) != 1:
-                raise invalid_argument("Expected one input Tensor.")
-            if "inputs" not in signature.inputs or signature.method_name != method:
-                raise invalid_argument(f"No {_KINDS[method]} inputs found in SignatureDef: {signature}")
-            raise RequestError(
-                grpc.StatusCode.UNIMPLEMENTED, f"the embedded server does not compute {_KINDS[method]} signatures"
-            )
+            refuse_examples(self._registry, request.tasks[0].model_spec, method)
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
@@ -148,19 +134,8 @@ class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
             _check_model_spec(request)
-            name = request.model_spec.name
-            statuses = self._registry.statuses(name)
-            if request.model_spec.HasField("version"):
-                version = request.model_spec.version.value
-                statuses = [status for status in statuses if status.version == version]
-                if not statuses:
-                    raise RequestError(
-                        grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}"
-                    )
-            if not statuses:
-                raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
             response = get_model_status_pb2.GetModelStatusResponse()
-            for status in statuses:
+            for status in statuses_of(self._registry, request.model_spec):
                 entry = response.model_version_status.add(version=status.version, state=int(status.state))
                 entry.status.error_code = status.code.value[0]
                 entry.status.error_message = status.message
@@ -178,6 +153,44 @@ class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
             response = model_management_pb2.ReloadConfigResponse()
             response.status.error_code = 0
             return response
+
+
+def refuse_examples(registry: ModelRegistry, model_spec: Any, method: str) -> NoReturn:
+    """Classify and Regress take signatures of their own kind; the models served here have none.
+
+    Raises:
+      RequestError: always.
+    """
+    with registry.lease(model_spec) as leased:
+        name = model_spec.signature_name or DEFAULT_SIGNATURE
+        signature = leased.model.signature_defs.get(name)
+        if signature is None:
+            raise invalid_argument(f"No signature was found with the name: {name}")
+        if len(signature.inputs) != 1:
+            raise invalid_argument("Expected one input Tensor.")
+        if "inputs" not in signature.inputs or signature.method_name != method:
+            raise invalid_argument(f"No {_KINDS[method]} inputs found in SignatureDef: {signature}")
+        raise RequestError(
+            grpc.StatusCode.UNIMPLEMENTED, f"the embedded server does not compute {_KINDS[method]} signatures"
+        )
+
+
+def statuses_of(registry: ModelRegistry, model_spec: Any) -> list[VersionStatus]:
+    """The versions that a ModelSpec means, the newest first.
+
+    Raises:
+      RequestError: with TensorFlow Serving's code and message.
+    """
+    name = model_spec.name
+    statuses = registry.statuses(name)
+    version = registry.version_of(model_spec)
+    if version is not None:
+        statuses = [status for status in statuses if status.version == version]
+        if not statuses:
+            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}")
+    if not statuses:
+        raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
+    return statuses
 
 
 def _is_loopback(peer: str) -> bool:

@@ -25,11 +25,17 @@ def toy_models(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def toy_server(toy_models):
-    """Address of a running embedded server with the toy models."""
-    with embedded.EmbeddedServer(toy_models, poll_interval_s=0.2) as running:
+def toy_embedded(toy_models):
+    """A running embedded server with the toy models."""
+    with embedded.EmbeddedServer(toy_models, poll_interval_s=0.2, rest_address="127.0.0.1:0") as running:
         server.wait_until_available(running.address, toy_models, timeout_s=60)
-        yield running.address
+        yield running
+
+
+@pytest.fixture(scope="session")
+def toy_server(toy_embedded):
+    """Its gRPC address."""
+    return toy_embedded.address
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +59,11 @@ def client(toy_server):
 def served(request, tmp_path_factory):
     """Each server that the conformance cases are put to."""
     if request.param == "embedded":
-        yield Served(request.getfixturevalue("toy_server"))
+        running = request.getfixturevalue("toy_embedded")
+        yield Served(running.address, running.rest_address)
         return
     if request.param == "TFS_ADDRESS":
-        yield Served(os.environ["TFS_ADDRESS"])
+        yield Served(os.environ["TFS_ADDRESS"], os.environ.get("TFS_REST_ADDRESS", ""))
         return
     with real_server.started(request.getfixturevalue("toy_models"), tmp_path_factory.mktemp("real")) as running:
         yield running

@@ -14,6 +14,8 @@ NAMED = [name for name in ("TFS_BINARY", "TFS_ADDRESS") if os.environ.get(name)]
 class Served(typing.NamedTuple):
     address: str
     """host:port of gRPC."""
+    rest_address: str
+    """host:port of REST; "" where that is not known."""
 
 
 def free_port():
@@ -26,12 +28,13 @@ def started(models, folder, *flags):
     """TFS_BINARY, started on the models: name -> base path."""
     config_path = folder / "models.config"
     config_path.write_text(server._model_config(models))
-    port = free_port()
-    command = [os.environ["TFS_BINARY"], f"--port={port}", "--rest_api_port=0", f"--model_config_file={config_path}",
-               "--file_system_poll_wait_seconds=1", "--enable_grpc_healthcheck_service=true", *flags]
+    port, rest_port = free_port(), free_port()
+    command = [os.environ["TFS_BINARY"], f"--port={port}", f"--rest_api_port={rest_port}",
+               f"--model_config_file={config_path}", "--file_system_poll_wait_seconds=1",
+               "--enable_grpc_healthcheck_service=true", *flags]
     with open(folder / "server.log", "wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             server.wait_until_available(f"127.0.0.1:{port}", models, 60, lambda: process.poll() is not None)
-            yield Served(f"127.0.0.1:{port}")
+            yield Served(f"127.0.0.1:{port}", f"127.0.0.1:{rest_port}")
         finally:
             process.terminate()

@@ -4,8 +4,10 @@ import os
 import pathlib
 import socket
 import sys
+import urllib.request
 
 import pytest
+import real_server
 
 from serving import client as client_lib
 from serving import finder, server
@@ -132,12 +134,15 @@ def test_a_kind_asked_for_is_not_replaced(path):
 
 def test_the_embedded_server_starts_answers_and_ends_with_its_parent(toy_models, path, tmp_path):
     log_path = tmp_path / "server.log"
-    with server.start(toy_models, "127.0.0.1:0", log_path=log_path) as running:
+    rest_port = real_server.free_port()
+    with server.start(toy_models, "127.0.0.1:0", log_path=log_path, rest_port=rest_port) as running:
         assert running.kind == "embedded"
         assert len(running.reasons) == 3
         assert os.getpgid(running.pid)
         with client_lib.RecommenderClient(running.address, timeout_s=30) as client:
             assert client.recommend("u1", 1).movies[0].movie_id == "m1"
+        with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/ranking", timeout=20) as response:
+            assert b"AVAILABLE" in response.read()
         running._process.stdin.close()  # as the kernel does when this process is killed
         assert running.wait() == 0
     assert "not TensorFlow Serving" in log_path.read_text()
