@@ -76,6 +76,18 @@ def content_digest(path: pathlib.Path, edition: Edition) -> str:
     return digest.hexdigest()
 
 
+def publication(path: pathlib.Path, edition: Edition) -> str:
+    """In words: whether this is the file that was published, as far as its MD5 sum can tell."""
+    if edition.synthetic:
+        return "generated here"
+    if path.is_dir():
+        return "unpacked: only the zip has a published MD5 sum"
+    found = _md5(path)
+    if not edition.md5:
+        return f"MD5 {found}; this edition changes, and its published sum is compared when it is downloaded"
+    return f"MD5 {found}, as published" if found == edition.md5 else f"MD5 {found}, NOT the published {edition.md5}"
+
+
 @contextlib.contextmanager
 def open_file(path: pathlib.Path, edition: Edition, name: str) -> Iterator[BinaryIO]:
     """The bytes of one of the edition's files, in a folder or read straight out of a zip.
@@ -151,10 +163,14 @@ def _cached_or_downloaded(edition: Edition, cache_dir: pathlib.Path) -> pathlib.
     return cached_zip
 
 
-def _check_md5(path: pathlib.Path, published: str) -> None:
+def _md5(path: pathlib.Path) -> str:
     import pooch
 
-    found = pooch.file_hash(str(path), alg="md5")
+    return str(pooch.file_hash(str(path), alg="md5"))
+
+
+def _check_md5(path: pathlib.Path, published: str) -> None:
+    found = _md5(path)
     if found != published:
         raise InputError(f"{path} has the MD5 sum {found}; published is {published}. Delete it to download it again.")
 

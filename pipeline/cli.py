@@ -78,6 +78,20 @@ def run(demo: bool, **options: Any) -> None:
 
 
 @cli.command()
+@click.argument("dataset", metavar="EDITION")
+@click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip; else the cache, else a download.")
+@click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")
+@click.option("--describe", is_flag=True, help="Read it: size, density, time, popularity, cold share of each split.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def data(describe: bool, as_json: bool, **options: Any) -> None:
+    """Fetch and check a data set, and describe it, without a run."""
+    from pipeline import data as data_verb
+    from pipeline import screens, settings
+
+    screens.show_data(data_verb.report(settings.load(**options), describe), as_json)
+
+
+@cli.command()
 @_root_option
 @click.option("--address", default=DEFAULT_ADDRESS, show_default=True, help="Where to listen.")
 @click.option(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import json
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ import rich.table
 from components import editions
 
 if TYPE_CHECKING:
+    from components.description import Description
+    from pipeline.data import Report
     from pipeline.doctor import Check
     from pipeline.lineage import Lineage
     from pipeline.run_local import Outcome
@@ -145,6 +149,56 @@ def show_checks(checks: Sequence[Check], as_json: bool) -> bool:
             table.add_row(check.name, "ok" if check.ok else "NO", check.seen, "" if check.ok else check.advice)
         _console().print(table)
     return all(check.ok for check in checks)
+
+
+def show_data(report: Report, as_json: bool) -> None:
+    """Where a data set lies and, where asked for, what it is like."""
+    if as_json:
+        _print_json(dataclasses.asdict(report))
+        return
+    console = _console()
+    console.print(f"{report.dataset}: {report.path}\n  {report.checked}\n  content {report.data_digest}")
+    if report.description:
+        _show_description(console, report.description)
+    if report.synthetic:
+        console.print(SYNTHETIC, style="bold")
+
+
+def _show_description(console: rich.console.Console, found: Description) -> None:
+    per_user, per_movie = found.ratings_per_user, found.ratings_per_movie
+    stars = ", ".join(f"{kind}: {count / found.num_ratings:.1%}" for kind, count in found.stars.items())
+    shares = ", ".join(f"{float(top):.0%} have {share:.0%}" for top, share in found.top_shares.items())
+    console.print(
+        f"{found.num_ratings:,} ratings ({found.num_duplicates:,} duplicates dropped, {found.num_rejected:,} set aside)"
+        f" by {found.num_users:,} users of {found.num_movies:,} movies, density {found.density:.3%}\n"
+        f"  {found.num_users_without_ratings:,} users and {found.num_movies_without_ratings:,} movies have no rating\n"
+        f"  {found.first_time} to {found.last_time}\n"
+        f"  stars: {stars}; mean {found.mean_stars:.3f}\n"
+        f"  a user: {per_user['min']:,} to {per_user['max']:,} ratings, median {per_user['median']:g}\n"
+        f"  a movie: {per_movie['min']:,} to {per_movie['max']:,} ratings, median {per_movie['median']:g}\n"
+        f"ratings per day, busiest {found.busiest_day} with {max(found.ratings_per_day):,}\n"
+        f"  {_bars(found.ratings_per_day)}\n"
+        f"ratings per movie, from the most rated on; of all ratings, the most rated {shares}\n"
+        f"  {_bars(found.popularity)}"
+    )
+    for movie_id, title, count in found.top_movies:
+        console.print(f"  {count:>8,}  {title} (id {movie_id})")
+    table = _table("splits; cold: a user or movie that no row of an earlier split names")
+    for name in ("split", "part", "rows", "users", "cold users", "rows of cold users", "rows of cold movies"):
+        table.add_column(name, justify="left" if name in ("split", "part") else "right")
+    for name, parts in found.splits.items():
+        for split, part in parts.items():
+            cold = (part.cold_user_share, part.cold_row_share, part.cold_movie_row_share)
+            words = ["" if share is None else f"{share:.1%}" for share in cold]
+            table.add_row(name, split, f"{part.num_rows:,}", f"{part.num_users:,}", *words)
+    console.print(table)
+
+
+def _bars(counts: Sequence[int], width: int = 80) -> str:
+    """A chart one line high: the means of up to `width` stretches, against the highest."""
+    bounds = [len(counts) * number // min(width, len(counts)) for number in range(min(width, len(counts)) + 1)]
+    means = [sum(counts[low:high]) / (high - low) for low, high in itertools.pairwise(bounds)]
+    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * mean / max(means))] for mean in means)
 
 
 def _console() -> rich.console.Console:

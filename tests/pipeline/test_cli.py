@@ -1,5 +1,6 @@
 """The verbs, typed as a user would, where no run and no server is needed."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -17,7 +18,7 @@ def movierec(*arguments, cwd):
 def test_help_lists_every_verb_and_imports_nothing_heavy(tmp_path):
     done = movierec("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for verb in ("run", "serve", "recommend", "rank", "metrics", "lineage", "doctor"):
+    for verb in ("run", "data", "serve", "recommend", "rank", "metrics", "lineage", "doctor"):
         assert f"\n  {verb} " in done.stdout
     code = "import sys, pipeline.cli; print([m for m in ('tensorflow', 'tfx', 'polars', 'grpc') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -35,6 +36,9 @@ def test_run_names_every_data_set(tmp_path):
         (["run", "--dataset", "ml-1b"], "known are: sample"),
         (["run", "--split", "by_moon"], "by_moon"),
         (["run", "--dataset", "ml-100k", "--data-dir", "nowhere"], "nowhere"),
+        (["data", "ml-1b"], "known are: sample"),
+        (["data", "ml-1m", "--data-dir", "nowhere"], "nowhere"),
+        (["data"], "EDITION"),
         (["metrics"], "no run under"),
         (["metrics", "--root", "nowhere"], "holds no run"),
         (["lineage"], "no run under"),
@@ -52,6 +56,21 @@ def test_bad_usage_says_what_to_do_and_exits_2(tmp_path, arguments, said):
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_data_describes_without_a_run(tmp_path):
+    done = movierec("data", "sample", "--describe", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for said in ("400 users of 300 movies", "SYNTHETIC", "busiest", "█", "global_time"):
+        assert said in done.stdout
+    assert "u.data: " in done.stderr  # rows read, and bad ones where there are any
+    found = json.loads(movierec("data", "sample", "--describe", "--json", cwd=tmp_path).stdout)
+    assert found["synthetic"] and found["dataset"] == "sample" and pathlib.Path(tmp_path, found["path"]).is_dir()
+    description = found["description"]
+    assert sum(description["ratings_per_day"]) == sum(description["popularity"]) == description["num_ratings"]
+    assert set(description["splits"]) == {"leave_last_out", "global_time", "random"}
+    assert json.loads(movierec("data", "sample", "--json", cwd=tmp_path).stdout)["description"] is None
+    assert not (tmp_path / "runs").exists()
 
 
 def test_no_server_is_a_fault(tmp_path):

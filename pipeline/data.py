@@ -1,0 +1,62 @@
+"""`movierec data`: an edition fetched, checked and described, without a run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterator
+
+from components import description, movielens, source_files
+from components.description import Description
+from pipeline.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `movierec data` found."""
+
+    dataset: str
+    synthetic: bool
+    path: str
+    """Folder or zip."""
+    data_digest: str
+    """SHA-256 of the content, as a run's lineage names it."""
+    checked: str
+    """What is known of its being the published one."""
+    description: Description | None
+
+
+def report(settings: Settings, describe: bool) -> Report:
+    """Fetches the data set if need be and looks at it; on the way it logs to stderr.
+
+    Args:
+      settings: dataset, data_dir, cache_dir, max_bad_share and seed count.
+      describe: whether to read it and say what it is like.
+
+    Raises:
+      InputError: as in source_files.locate and movielens.read.
+    """
+    edition = movielens.get_edition(settings.dataset)
+    with _logged_to_stderr():
+        path = source_files.locate(edition, settings.data_dir, settings.cache_dir)
+        digest = source_files.content_digest(path, edition)
+        found = None
+        if describe:
+            found = description.describe(movielens.read(path, edition, settings.max_bad_share), settings.seed)
+    checked = source_files.publication(path, edition)
+    return Report(edition.name, edition.synthetic, str(path), digest, checked, found)
+
+
+@contextlib.contextmanager
+def _logged_to_stderr() -> Iterator[None]:
+    log, handler = logging.getLogger("movierec"), logging.StreamHandler(sys.stderr)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
