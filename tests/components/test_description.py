@@ -32,8 +32,8 @@ def test_everything_by_hand(tmp_path):
     assert found.popularity == [3, 2, 2, 0]
     assert found.top_movies[:2] == [("1", "One (1991)", 3), ("2", "Two (1992)", 2)]
     assert found.top_shares == {"0.01": pytest.approx(3 / 7), "0.1": pytest.approx(3 / 7), "0.5": pytest.approx(5 / 7)}
-    # By user: 1 has movies 1, 2, 3 in train, eval, test; 2, whose movie 1 counts by its later line, 2 and 1 in train and
-    # test; 3 has 1 and 3 there.
+    # By user: 1 has movies 1, 2, 3 in train, eval, test; 2 has 2 and, by its later line, 1 in train and test; 3 has 1
+    # and 3 there.
     part = found.splits["leave_last_out"]
     assert [part[split].num_rows for split in ("train", "eval", "test")] == [3, 1, 3]
     assert part["train"].cold_user_share is None

@@ -182,11 +182,8 @@ def test_beam_reads_files_without_records(tmp_path, source, monkeypatch):
         assert_that(read | beam.combiners.Count.Globally(), equal_to([2]))
 
 
-def test_global_time_of_ml_100k(tmp_path):
-    source = REAL / "ml-100k"
-    if not source.is_dir():
-        pytest.skip(f"no real ml-100k: {source} is absent")
-    output = run_example_gen(tmp_path, source, "ml-100k", split="global_time")
+def test_global_time_of_ml_100k(examples_of_ml_100k):
+    output = examples_of_ml_100k("global_time")
     assert [num_records(output["examples"], split) for split in features.SPLITS] == [80_000, 10_000, 10_000]
     held_out = {split: evaluation_data.read(output["examples"].uri, split, ALL_OF) for split in features.SPLITS}
     fit = np.unique(np.concatenate([held_out[split]["user_id"] for split in features.FIT_SPLITS]))
@@ -213,15 +210,12 @@ def test_settings_out_of_range_are_named():
         MovieLensExampleGen(**usual, max_bad_share=1.5)
 
 
-def test_ml_100k(tmp_path):
-    source = REAL / "ml-100k"
-    if not source.is_dir():
-        pytest.skip(f"no real ml-100k: {source} is absent")
-    output = run_example_gen(tmp_path, source, "ml-100k")
+def test_ml_100k(examples_of_ml_100k):
+    output = examples_of_ml_100k("leave_last_out")
     assert [num_records(output["examples"], split) for split in features.SPLITS] == [98_114, 943, 943]
     assert [num_records(output["user_state"], split) for split in features.SPLITS] == [943, 943, 943]
     test = {example["user_id"][0]: example for example in examples(output["examples"], features.TEST)}
-    ratings = movielens.read(source, movielens.get_edition("ml-100k")).ratings
+    ratings = movielens.read(REAL / "ml-100k", movielens.get_edition("ml-100k")).ratings
     for user in ("1", "196", "405", "655", "943"):
         rows = ratings.filter(ratings["user_id"] == user).sort("timestamp", "source_line").rows()
         assert test[user]["movie_id"] == [rows[-1][1]]
