@@ -2,7 +2,7 @@
 
 Not TensorFlow Serving, and never called so. It answers with the same status codes and messages (`services.py`), watches
 version directories and models.config the same way (`servables.py`, `registry.py`), and has the health service
-and, where asked, REST (`rest.py`). No batching and no metrics.
+and, where asked, REST (`rest.py`) with Prometheus metrics. No batching.
 
     python -m serving.embedded --model retrieval=PATH --model ranking=PATH --address 127.0.0.1:8500
 """
@@ -61,6 +61,7 @@ class EmbeddedServer:
         served_root: pathlib.Path | None = None,
         allow_labels_for_unavailable: bool = False,
         rest_address: str = "",
+        with_metrics: bool = False,
     ) -> None:
         """
         Args:
@@ -73,6 +74,7 @@ class EmbeddedServer:
           allow_labels_for_unavailable: whether a new label may point to a version that is not loaded yet; needed
             for labels at start-up.
           rest_address: host:port of REST as well; `self.rest_address` says which port 0 has become.
+          with_metrics: whether REST shows Prometheus metrics at `metrics.PATH`.
 
         Raises:
           RequestError: a label at start-up that is not allowed.
@@ -81,6 +83,7 @@ class EmbeddedServer:
         self.rest_address = rest_address
         self._rest: RestServer | None = None
         self._num_threads = num_threads
+        self._with_metrics = with_metrics
         configs = model_config.of_paths(models) if isinstance(models, Mapping) else tuple(models)
         self._registry = ModelRegistry(
             configs, served_root or _common_folder(configs), poll_interval_s, allow_labels_for_unavailable
@@ -124,7 +127,7 @@ class EmbeddedServer:
     def _start_rest(self) -> None:
         from serving import rest  # here: it needs an HTTP library, which gRPC alone does not
 
-        self._rest = rest.RestServer(self._registry, self.rest_address, self._num_threads)
+        self._rest = rest.RestServer(self._registry, self.rest_address, self._num_threads, self._with_metrics)
         try:
             self._rest.start()
         except OSError as error:
@@ -164,6 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--address", default="127.0.0.1:8500", help="host:port; port 0 takes a free one")
     parser.add_argument("--rest-address", default="", help="host:port of REST; off unless given")
+    parser.add_argument("--metrics", action="store_true", help="Prometheus metrics beside REST, at TensorFlow's path")
     parser.add_argument("--poll-interval-s", type=float, default=1.0, help="between two looks at the base paths")
     parser.add_argument("--threads", type=int, default=_NUM_THREADS, help="calls at once (default: 4 x CPUs)")
     parser.add_argument("--address-file", type=pathlib.Path, help="written with host:port once the server listens")
@@ -187,6 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.served_root,
             options.allow_labels,
             options.rest_address,
+            options.metrics,
         ).start()
     except (OSError, RequestError, RuntimeError, ValueError) as error:
         sys.exit(str(error))

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from serving import model_config
+from serving.metrics import Metrics
 from serving.model_config import ModelConfig
 from serving.protocol import State
 from serving.saved_model import RequestError, invalid_argument
@@ -38,6 +39,8 @@ class ModelRegistry:
         Raises:
           RequestError: a label at start-up, when nothing is loaded, without `allow_labels_for_unavailable`.
         """
+        self.metrics = Metrics()
+        """Of this server's requests and loads."""
         self._served_root = served_root
         self._poll_interval_s = poll_interval_s
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
@@ -47,7 +50,7 @@ class ModelRegistry:
         self._servables: dict[str, Servable] = {}
         self._labels = self._checked_labels(configs)
         for config in configs:
-            self._servables[config.name] = Servable(config.name, config.base_path, poll_interval_s, config.policy)
+            self._servables[config.name] = self._servable(config)
 
     def start(self) -> None:
         """Begins to load; returns before anything is loaded."""
@@ -89,6 +92,12 @@ class ModelRegistry:
             return version
         return model_spec.version.value if model_spec.HasField("version") else None
 
+    def counted(self, name: str, api: str, entrypoint: str) -> contextlib.AbstractContextManager[None]:
+        """Counts a request for a model in the metrics; one for a model never served is not counted."""
+        if name not in self._servables:
+            return contextlib.nullcontext()
+        return self.metrics.request(name, api, entrypoint)
+
     def statuses(self, name: str) -> list[VersionStatus]:
         """Every version of a model seen since the start, the newest first; none of a model never served."""
         servable = self._servables.get(name)
@@ -112,7 +121,7 @@ class ModelRegistry:
                     new.append(entry.name)
                 servable = self._servables.get(entry.name)
                 if servable is None:
-                    servable = Servable(entry.name, entry.base_path, self._poll_interval_s, entry.policy)
+                    servable = self._servable(entry)
                     servable.start()
                     self._servables = {**self._servables, entry.name: servable}  # readers take no lock
                 else:
@@ -122,6 +131,9 @@ class ModelRegistry:
                 self._servables[name].configure(None, NEWEST)
             self._served = names
             self._await(new)
+
+    def _servable(self, config: ModelConfig) -> Servable:
+        return Servable(config.name, config.base_path, self._poll_interval_s, config.policy, self.metrics)
 
     def _checked_labels(self, configs: Sequence[ModelConfig]) -> dict[tuple[str, str], int]:
         labels = {}

@@ -16,7 +16,7 @@ from aiohttp import web
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
-from serving import json_tensors, services
+from serving import json_tensors, metrics, services
 from serving.registry import ModelRegistry
 from serving.saved_model import RequestError, invalid_argument
 
@@ -44,15 +44,17 @@ _WITH_DEFAULTS = (
 class RestServer:
     """An HTTP server with a thread and an event loop of its own; models run in a bounded pool."""
 
-    def __init__(self, registry: ModelRegistry, address: str, num_threads: int) -> None:
+    def __init__(self, registry: ModelRegistry, address: str, num_threads: int, with_metrics: bool = False) -> None:
         """
         Args:
           registry: the models.
           address: host:port; port 0 takes a free one, `self.address` says which once started.
           num_threads: requests that compute at once; others wait.
+          with_metrics: whether metrics.PATH shows the metrics.
         """
         self.address = address
         self._registry = registry
+        self._with_metrics = with_metrics
         self._pool = futures.ThreadPoolExecutor(num_threads, thread_name_prefix="rest")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rest", daemon=True)
@@ -92,6 +94,8 @@ class RestServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.path
+        if self._with_metrics and path == metrics.PATH and request.method == "GET":
+            return web.Response(text=self._registry.metrics.text(), content_type="text/plain")
         if not path.lower().startswith("/v1/"):
             return web.Response(status=404, text=_OUTSIDE, content_type="text/html")
         body = await request.read()
@@ -124,7 +128,7 @@ class RestServer:
         name = document.get("signature_name", "") or services.DEFAULT_SIGNATURE
         if not isinstance(name, str):
             raise invalid_argument("JSON Value: not formatted correctly. 'signature_name' key must be a string value.")
-        with self._registry.lease(spec) as leased:
+        with self._registry.counted(spec.name, "predict", "REST"), self._registry.lease(spec) as leased:
             signature = leased.model.signature_defs.get(name)
             if signature is None:
                 raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')

@@ -40,7 +40,9 @@ def invalid_argument(message: str) -> RequestError:
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Code and message of what TensorFlow raised while loading or computing."""
+    """Code and message of what was raised while loading or computing."""
+    if isinstance(error, RequestError):
+        return error.code, error.message
     if isinstance(error, tf.errors.OpError):
         return _CODES[error.error_code], error.message
     if isinstance(error, OSError):  # what the loader raises where there is no saved_model.pb

@@ -16,9 +16,11 @@ from collections.abc import Collection, Iterator
 
 import grpc
 
+from serving.metrics import Metrics
 from serving.protocol import State
 from serving.saved_model import LoadedModel, RequestError, status_of
 from serving.versions import NEWEST, VersionPolicy, versions_on_disk
+from serving.warm_up import warm_up
 
 _LOG = logging.getLogger("movierec.serving")
 
@@ -67,8 +69,10 @@ class Servable:
         base_path: pathlib.Path,
         poll_interval_s: float = 1.0,
         policy: VersionPolicy = NEWEST,
+        metrics: Metrics | None = None,
     ) -> None:
         self.name = name
+        self._metrics = metrics or Metrics()
         self._config: tuple[pathlib.Path | None, VersionPolicy] = base_path, policy
         self._poll_interval_s = poll_interval_s
         self._versions: dict[int, _Version] = {}
@@ -180,7 +184,8 @@ class Servable:
         with self._lock:
             self._versions[version] = loading
         try:
-            model = LoadedModel(path)
+            with self._metrics.load(str(path)):
+                model = self._loaded(path)
         except Exception as error:  # whatever is wrong with a model is that model's, never the server's, end
             code, message = status_of(error)
             with self._lock:
@@ -190,6 +195,17 @@ class Servable:
         with self._lock:
             loading.state, loading.model = State.AVAILABLE, model
         _LOG.info("%s version %d is served", self.name, version)
+
+    def _loaded(self, path: pathlib.Path) -> LoadedModel:
+        """Loaded, and warmed up."""
+        model = LoadedModel(path)
+        try:
+            with self._metrics.warm_up(str(path)):
+                warm_up(model, path)
+        except BaseException:
+            model.close()
+            raise
+        return model
 
     def _keep_only(self, versions: Collection[int]) -> None:
         with self._lock:

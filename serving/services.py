@@ -74,7 +74,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
     """Predict and GetModelMetadata; Classify, Regress and MultiInference as far as they refuse a predict signature."""
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
-        with _refusals(context):
+        with _refusals(context), self._registry.counted(request.model_spec.name, "Predict", "GRPC"):
             _check_model_spec(request)
             with self._registry.lease(request.model_spec) as leased:
                 signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
