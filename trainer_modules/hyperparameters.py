@@ -81,8 +81,6 @@ class TwoTower:
     """Adam's at the start; falls to 2 % of it along a cosine."""
     weight_decay: float = 0.5
     """Each step shrinks embeddings by this times the learning rate."""
-    averaging: float = 0.99
-    """Momentum of the exponential moving average of the weights, which is what is evaluated and exported."""
     temperature: float = 1.0
     """Scores are divided by it in the loss."""
 

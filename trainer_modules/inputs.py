@@ -89,9 +89,10 @@ def load_catalog(catalog_uri: str, transform_output: tft.TFTransformOutput) -> C
     Raises:
       ValueError: no files there, no movies in them, or a movie_id twice.
     """
-    rows = list(_parsed(split_files(catalog_uri, f.ALL), f.CATALOG_EXAMPLE))
-    raw = {feature.name: _concatenated([row[feature.name] for row in rows]) for feature in f.CATALOG_EXAMPLE}
+    raw = _parsed(split_files(catalog_uri, f.ALL), f.CATALOG_EXAMPLE)
     movie_id = raw[f.MOVIE_ID.name].numpy()
+    if not len(movie_id):
+        raise ValueError(f"{catalog_uri} holds no movies, so there is nothing to recommend.")
     if len(np.unique(movie_id.astype(bytes))) != len(movie_id):
         raise ValueError(f"{catalog_uri} names a movie_id twice; the catalog has one row per movie.")
     transformed = transform_output.transform_features_layer()(raw)
@@ -124,9 +125,7 @@ def load_user_states(
     Raises:
       ValueError: no files for a split, or a row's movie is not in the catalog.
     """
-    specs = f.USER_STATE_EXAMPLE
-    rows = [row for split in splits for row in _parsed(split_files(user_state_uri, split), specs)]
-    raw = {feature.name: _concatenated([row[feature.name] for row in rows]) for feature in specs}
+    raw = _parsed([file for split in splits for file in split_files(user_state_uri, split)], f.USER_STATE_EXAMPLE)
     user_id, first_row, user = _unique(raw[f.USER_ID.name].numpy())
 
     lists = {feature.name: raw[feature.name] for feature in f.STATE}
@@ -213,8 +212,12 @@ def split_files(uri: str, split: str) -> list[str]:
     return files
 
 
-def _parsed(files: Sequence[str], specs: Sequence[f.Feature]) -> Iterator[dict[str, tf.Tensor | tf.SparseTensor]]:
-    return _batches(files, parsing_spec(specs))
+def _parsed(files: Sequence[str], specs: Sequence[f.Feature]) -> dict[str, tf.Tensor | tf.SparseTensor]:
+    """All examples of some files, in their order."""
+    spec = parsing_spec(specs)
+    empty = tf.io.parse_example(tf.constant([], tf.string), spec)
+    batches = [empty, *_batches(files, spec)]
+    return {name: _concatenated([batch[name] for batch in batches]) for name in spec}
 
 
 def _batches(

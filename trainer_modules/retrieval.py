@@ -1,0 +1,31 @@
+"""The Trainer's module file for retrieval: run_fn is its table of contents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainer_modules import two_tower_training
+from trainer_modules.retrieval_data import load
+from trainer_modules.retrieval_model import export
+
+FAMILIES = {"two_tower": two_tower_training.train}
+"""By custom_config["family"]: (data, hyperparameters, seed) -> what retrieval_model.export serves."""
+
+
+def run_fn(fn_args: Any) -> None:
+    """Tunes on eval, refits on train + eval with what was found, exports to fn_args.serving_model_dir.
+
+    Args:
+      fn_args: the Trainer's, with catalog_uri and user_state_uri. Its custom_config holds family, hyperparameters (by
+        field name), seed, and user_snapshot: whether the model may hold its users' rows.
+
+    Raises:
+      ValueError: an unknown family or hyperparameter, or data that nothing can be learned from.
+    """
+    config = fn_args.custom_config
+    if config["family"] not in FAMILIES:
+        raise ValueError(f"No retrieval family {config['family']!r}. There is: {', '.join(FAMILIES)}.")
+
+    data = load(fn_args)
+    towers = FAMILIES[config["family"]](data, config["hyperparameters"], config["seed"])
+    export(data, towers, fn_args.serving_model_dir, user_snapshot=config["user_snapshot"])

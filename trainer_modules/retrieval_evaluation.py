@@ -1,0 +1,73 @@
+"""How well a retrieval model does on held-out rows, while it is being trained.
+
+One query per user, over the whole catalog, with everything the user's state holds masked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from trainer_modules import features as f
+from trainer_modules import metrics
+from trainer_modules.inputs import UserStates
+from trainer_modules.snapshot import History, UserSnapshot, dense, newest
+from trainer_modules.top_k import mask, top_k
+
+_BATCH = 1024
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Queries:
+    """Q users with held-out rows, and what may be known of them."""
+
+    user_index: np.ndarray
+    """int64 [Q]; OOV_INDEX for a user without rows in the state."""
+    history: History
+    """[Q, HISTORY_LENGTH], the newest rows of the state, padded on the left."""
+    seen: np.ndarray
+    """int32 [Q, S], catalog positions of all rows of the state, -1 pads."""
+    positive: np.ndarray
+    """int32 [P], catalog positions of the held-out rows, one query after the other."""
+    positive_row_splits: np.ndarray
+    """int64 [Q + 1]."""
+
+    @property
+    def num_relevant(self) -> np.ndarray:
+        """int64 [Q]: held-out rows of each query."""
+        return np.diff(self.positive_row_splits)
+
+
+def queries(states: UserStates, user_index: np.ndarray, held_out: UserStates) -> Queries:
+    """Asks once for every user with held-out rows.
+
+    Args:
+      states: what is known; never the held-out rows.
+      user_index: int64 [U], how the model knows the users of `states`.
+      held_out: the rows to be predicted.
+    """
+    num_rows = np.diff(held_out.row_splits)
+    has_rows = num_rows > 0
+    user_id = held_out.user_id[has_rows]
+    rows = UserSnapshot(states).lookup(tf.constant(user_id, tf.string))
+    index_of = dict(zip(states.user_id, user_index, strict=True))
+    return Queries(
+        user_index=np.array([index_of.get(user, f.OOV_INDEX) for user in user_id], np.int64),
+        history=History(*(np.asarray(part) for part in newest(rows, f.HISTORY_LENGTH))),
+        seen=np.asarray(dense(rows).position),
+        positive=held_out.position,
+        positive_row_splits=np.concatenate([[0], np.cumsum(num_rows[has_rows])]).astype(np.int64),
+    )
+
+
+def ndcg_at_10(query_vectors: tf.Tensor, candidate_vectors: tf.Tensor, asked: Queries) -> float:
+    """Mean over the queries. float32 [Q, D] and [N, D], in the queries' and in catalog order."""
+    best = []
+    for n in range(0, len(asked.seen), _BATCH):
+        scores = tf.matmul(query_vectors[n : n + _BATCH], candidate_vectors, transpose_b=True)
+        scores = mask(scores, asked.seen[n : n + _BATCH])
+        best.append(np.asarray(top_k(scores, tf.fill(tf.shape(scores)[:1], 10)).position))
+    hit = metrics.hits(np.concatenate(best), asked.positive, asked.positive_row_splits)
+    return float(metrics.ndcg_at_k(hit, asked.num_relevant, 10).mean())

@@ -1,0 +1,234 @@
+"""The retrieval model that is served: candidate vectors, a query tower, and the signatures of contract.py.
+
+Nothing here knows a family: whatever gives query and candidate vectors whose dot product is the score can be served.
+N candidates of D coordinates, B requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from trainer_modules import contract as c
+from trainer_modules import features as f
+from trainer_modules.inputs import Catalog, UserStates
+from trainer_modules.retrieval_data import RetrievalData
+from trainer_modules.signatures import (
+    QUERY,
+    CatalogNames,
+    TransformedQuery,
+    checked,
+    parse_examples,
+    seen_positions,
+    specs,
+)
+from trainer_modules.snapshot import History, UserSnapshot
+from trainer_modules.top_k import mask, ranks, top_k
+
+_MOVIE_ID = tf.TensorSpec([None], tf.string, c.MOVIE_ID)
+
+Answer = dict[str, tf.Tensor]
+
+
+class Towers(NamedTuple):
+    """What a family hands over: score = query vector . candidate vector."""
+
+    candidate_vectors: np.ndarray
+    """float32 [N, D], in catalog order."""
+    query_tower: tf.Module
+    """Called with user_index int64 [B], the vectors float32 [B, HISTORY_LENGTH, D] of the newest rows, their
+    history_age_bucket int64 and a bool that is False where padded, both [B, HISTORY_LENGTH]; gives float32 [B, D]."""
+
+
+def export(data: RetrievalData, towers: Towers, path: str, user_snapshot: bool) -> None:
+    """Saves the model that is served, with every signature of contract.RETRIEVAL_SIGNATURES.
+
+    Args:
+      data: what the towers were trained on.
+      towers: refitted on data.fit.
+      path: of the SavedModel.
+      user_snapshot: whether the model may hold its users' rows.
+    """
+    model = RetrievalModel(
+        data.catalog,
+        towers,
+        data.transform_output.transform_features_layer(),
+        num_fit_rows=data.fit.counts(data.catalog.num_movies),
+        snapshot=data.everything if user_snapshot else None,
+    )
+    tf.saved_model.save(model, path, signatures=model.signatures())
+
+
+class RetrievalModel(tf.Module):
+    """What tf.saved_model.save writes. Every answer follows from the request and the model's constants."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        towers: Towers,
+        transform_layer: tf.keras.Model,
+        num_fit_rows: np.ndarray,
+        snapshot: UserStates | None,
+    ) -> None:
+        """Puts a trained model together.
+
+        Args:
+          catalog: N movies.
+          towers: of a trained family.
+          transform_layer: TFTransformOutput.transform_features_layer().
+          num_fit_rows: int [N], by movie; `popular` is made of it.
+          snapshot: the states that `recommend` answers from; None leaves them out.
+        """
+        super().__init__(name="retrieval")
+        self._names = CatalogNames(catalog, num_fit_rows)
+        self._candidates = tf.Variable(towers.candidate_vectors, trainable=False, name="candidates")
+        self._transformed = TransformedQuery(transform_layer, self._names)
+        self._query_tower = towers.query_tower
+        self._snapshot = UserSnapshot(snapshot)
+
+    def signatures(self) -> dict[str, Callable[..., Answer]]:
+        """The functions to save, by contract.RETRIEVAL_SIGNATURES."""
+        return {name: getattr(self, name) for name in c.RETRIEVAL_SIGNATURES}
+
+    @tf.function(input_signature=specs(c.EXAMPLES), autograph=False)
+    def serving_default(self, examples: tf.Tensor) -> Answer:
+        """The example's history where it brings one, else the stored snapshot."""
+        parsed = parse_examples(examples)
+        brought = self._names.history(*(parsed[feature.name] for feature in f.HISTORY))
+        user_id = parsed[f.USER_ID.name]
+        stored = self._snapshot.lookup(user_id)
+        brings_none = tf.equal(brought.position.row_lengths(), 0)
+        # One of the two is empty in every row.
+        history = History(
+            *(
+                tf.concat([one, tf.ragged.boolean_mask(other, _like(brings_none, other))], axis=1)
+                for one, other in zip(brought, stored, strict=True)
+            )
+        )
+        k = tf.fill(tf.shape(user_id), c.DEFAULT_K)
+        return self._best(self._scores(user_id, history), seen_positions(history), k)
+
+    @tf.function(input_signature=specs(c.USER_ID, c.EXCLUDE_MOVIE_ID, c.K), autograph=False)
+    def recommend(self, user_id: tf.Tensor, exclude_movie_id: tf.Tensor, k: tf.Tensor) -> Answer:
+        """From the stored snapshot, less what it has seen."""
+        user_id, exclude_movie_id, k = checked(user_id=user_id, exclude_movie_id=exclude_movie_id, k=k)
+        history = self._snapshot.lookup(user_id)
+        hidden = tf.concat([seen_positions(history), self._names.positions(exclude_movie_id)], axis=1)
+        return self._best(self._scores(user_id, history), hidden, k)
+
+    @tf.function(input_signature=specs(*QUERY, c.SEEN_MOVIE_ID, c.EXCLUDE_MOVIE_ID, c.K), autograph=False)
+    def recommend_for_history(
+        self,
+        user_id: tf.Tensor,
+        history_movie_id: tf.Tensor,
+        history_rating: tf.Tensor,
+        history_timestamp: tf.Tensor,
+        query_timestamp: tf.Tensor,
+        seen_movie_id: tf.Tensor,
+        exclude_movie_id: tf.Tensor,
+        k: tf.Tensor,
+    ) -> Answer:
+        """From the caller's state, which replaces the stored one."""
+        user_id, movie_id, rating, timestamp, _, seen, exclude, k = checked(
+            user_id=user_id,
+            history_movie_id=history_movie_id,
+            history_rating=history_rating,
+            history_timestamp=history_timestamp,
+            query_timestamp=query_timestamp,
+            seen_movie_id=seen_movie_id,
+            exclude_movie_id=exclude_movie_id,
+            k=k,
+        )
+        hidden = self._names.positions(tf.concat([seen, exclude], axis=1))
+        return self._best(self._scores(user_id, self._names.history(movie_id, rating, timestamp)), hidden, k)
+
+    @tf.function(input_signature=[_MOVIE_ID, *specs(c.K)], autograph=False)
+    def similar(self, movie_id: tf.Tensor, k: tf.Tensor) -> Answer:
+        """Nearest by cosine. A movie that is not in the catalog is near to nothing."""
+        movie_id, k = checked(movie_id=movie_id, k=k)
+        position = self._names.positions(movie_id)
+        direction = tf.math.l2_normalize(self._candidates, axis=1)
+        cosine = tf.matmul(tf.gather(direction, tf.maximum(position, 0)), direction, transpose_b=True)
+        cosine = tf.where(position[:, None] >= 0, cosine, tf.constant(-np.inf, tf.float32))
+        return self._best(cosine, position[:, None], k)
+
+    @tf.function(input_signature=specs(c.K), autograph=False)
+    def popular(self, k: tf.Tensor) -> Answer:
+        """The movies with most fit rows."""
+        return self._names.popular(k)
+
+    @tf.function(
+        input_signature=specs(*QUERY, c.SEEN_MOVIE_ID, c.EXCLUDE_MOVIE_ID, c.POSITIVE_MOVIE_ID), autograph=False
+    )
+    def evaluate(
+        self,
+        user_id: tf.Tensor,
+        history_movie_id: tf.Tensor,
+        history_rating: tf.Tensor,
+        history_timestamp: tf.Tensor,
+        query_timestamp: tf.Tensor,
+        seen_movie_id: tf.Tensor,
+        exclude_movie_id: tf.Tensor,
+        positive_movie_id: tf.Tensor,
+    ) -> Answer:
+        """Where the positives stand in the list that recommend_for_history would give with k = N."""
+        user_id, movie_id, rating, timestamp, _, seen, exclude, positive = checked(
+            user_id=user_id,
+            history_movie_id=history_movie_id,
+            history_rating=history_rating,
+            history_timestamp=history_timestamp,
+            query_timestamp=query_timestamp,
+            seen_movie_id=seen_movie_id,
+            exclude_movie_id=exclude_movie_id,
+            positive_movie_id=positive_movie_id,
+        )
+        scores = self._scores(user_id, self._names.history(movie_id, rating, timestamp))
+        hidden = self._names.positions(tf.concat([seen, exclude], axis=1))
+        return {c.RANK_OUT: ranks(mask(scores, hidden), self._names.positions(positive))}
+
+    @tf.function(input_signature=specs(*QUERY), autograph=False)
+    def embed_query(
+        self,
+        user_id: tf.Tensor,
+        history_movie_id: tf.Tensor,
+        history_rating: tf.Tensor,
+        history_timestamp: tf.Tensor,
+        query_timestamp: tf.Tensor,
+    ) -> Answer:
+        """The query vectors."""
+        user_id, movie_id, rating, timestamp, _ = checked(
+            user_id=user_id,
+            history_movie_id=history_movie_id,
+            history_rating=history_rating,
+            history_timestamp=history_timestamp,
+            query_timestamp=query_timestamp,
+        )
+        return {c.EMBEDDING: self._query(user_id, self._names.history(movie_id, rating, timestamp))}
+
+    @tf.function(input_signature=[_MOVIE_ID], autograph=False)
+    def embed_candidate(self, movie_id: tf.Tensor) -> Answer:
+        """The candidate vectors; zeros for a movie that is not in the catalog."""
+        (movie_id,) = checked(movie_id=movie_id)
+        position = self._names.positions(movie_id)
+        vector = tf.gather(self._candidates, tf.maximum(position, 0))
+        return {c.EMBEDDING: tf.where(position[:, None] >= 0, vector, 0.0)}
+
+    def _query(self, user_id: tf.Tensor, history: History) -> tf.Tensor:
+        rows, transformed = self._transformed(user_id, history)
+        vector = tf.gather(self._candidates, tf.maximum(rows.position, 0))
+        index, age = transformed[f.USER_INDEX.name], transformed[f.HISTORY_AGE_BUCKET.name]
+        return self._query_tower(index, vector, age, rows.position >= 0)
+
+    def _scores(self, user_id: tf.Tensor, history: History) -> tf.Tensor:
+        return tf.matmul(self._query(user_id, history), self._candidates, transpose_b=True)
+
+    def _best(self, scores: tf.Tensor, hidden: tf.Tensor, k: tf.Tensor) -> Answer:
+        return self._names.answer(top_k(mask(scores, hidden), k))
+
+
+def _like(row_mask: tf.Tensor, ragged: tf.RaggedTensor) -> tf.RaggedTensor:
+    """bool [B] -> ragged bool with the row lengths of `ragged`."""
+    return ragged.with_values(tf.gather(row_mask, ragged.value_rowids()))

@@ -1,0 +1,312 @@
+"""The retrieval family "two_tower": a query tower over the user's last movies, a candidate tower over a movie's facts.
+
+Both towers are made of the same item vectors. D coordinates, N candidates, H heads, L = HISTORY_LENGTH.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from trainer_modules import features as f
+from trainer_modules.hyperparameters import TwoTower
+from trainer_modules.inputs import Catalog
+from trainer_modules.preprocessing import age_bucket
+
+_EMBEDDING_STDDEV = 0.1
+_MASKED = -1e9
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CandidateFeatures:
+    """What the candidate tower knows of each of N movies."""
+
+    movie_index: np.ndarray
+    """int64 [N]: OOV_INDEX for a movie without rows to learn its embedding from."""
+    side: tf.SparseTensor
+    """float32 [N, S]: genres, release years, title words; each kind scaled so that many do not outweigh one."""
+
+    @classmethod
+    def of(cls, catalog: Catalog, num_rows: np.ndarray) -> CandidateFeatures:
+        """Reads them off the catalog. num_rows: int [N], training rows by movie."""
+        movies = np.arange(catalog.num_movies)
+        genre_movie, genre = np.nonzero(catalog.genres)
+        num_genres = np.maximum(catalog.genres.sum(axis=1), 1.0)
+        # A word in one title alone would be a second id.
+        word_movie = np.repeat(movies, np.diff(catalog.word_row_splits))
+        is_shared = np.bincount(catalog.word_index)[catalog.word_index] >= 2
+        word_movie, word = word_movie[is_shared], catalog.word_index[is_shared]
+        num_words = np.maximum(np.bincount(word_movie, minlength=catalog.num_movies), 1)
+        _, word = np.unique(word, return_inverse=True)
+
+        first_year = catalog.genres.shape[1]
+        first_word = first_year + f.NUM_YEAR_INDICES
+        row = np.concatenate([genre_movie, movies, word_movie])
+        column = np.concatenate([genre, first_year + catalog.year_index, first_word + word])
+        value = np.concatenate(
+            [num_genres[genre_movie] ** -0.5, np.ones(catalog.num_movies), 1.0 / num_words[word_movie]]
+        )
+        num_columns = first_word + (word.max(initial=-1) + 1)
+        side = tf.sparse.reorder(
+            tf.SparseTensor(np.stack([row, column], axis=1), value.astype(np.float32), [len(movies), num_columns])
+        )
+        return cls(movie_index=np.where(num_rows > 0, catalog.movie_index, f.OOV_INDEX), side=side)
+
+
+class CandidateTower(tf.keras.layers.Layer):
+    """Movie -> vector: an embedding of its id plus what its genres, year and title words add."""
+
+    def __init__(self, features: CandidateFeatures, num_movie_indices: int, hyperparameters: TwoTower) -> None:
+        super().__init__(name="candidate_tower")
+        self._features = features
+        self._id_dropout = hyperparameters.movie_id_dropout
+        self.embedding = _embedding(self, "movie_embedding", num_movie_indices, hyperparameters)
+        self.side_kernel = _embedding(self, "side_kernel", features.side.shape[1], hyperparameters)
+
+    def vectors(self, training: bool = False) -> tf.Tensor:
+        """float32 [N, D], in catalog order."""
+        index = tf.constant(self._features.movie_index)
+        if training:
+            is_dropped = tf.random.uniform(tf.shape(index)) < self._id_dropout
+            index = tf.where(is_dropped, tf.constant(f.OOV_INDEX, tf.int64), index)
+        return tf.gather(self.embedding, index) + tf.sparse.sparse_dense_matmul(self._features.side, self.side_kernel)
+
+
+class QueryTower(tf.keras.layers.Layer):
+    """History and user -> vector.
+
+    Each head is a weighted mean of the history's item vectors. A movie's weight is the softmax of two learned numbers,
+    one for its place in the history, one for its age. The heads go through a linear layer that starts as their mean
+    and a small network that starts at zero; the user's own vector, which starts at zero, is added.
+    """
+
+    def __init__(self, num_user_indices: int, hyperparameters: TwoTower) -> None:
+        super().__init__(name="query_tower")
+        p = hyperparameters
+        self._dropout, self._id_dropout = p.dropout, p.user_id_dropout
+        size, heads = p.embedding_dimension, p.num_heads
+        # Head 0 starts with equal weights; each further head with weights that fall with distance, less and less fast.
+        decay = [0.0, *(0.3 / 4.0**head for head in range(heads - 1))]
+        place = np.outer(decay, np.arange(1 - f.HISTORY_LENGTH, 1))
+        mean = np.tile(np.eye(size), (heads, 1)) / heads
+        self.place_weight = _weight(self, "place_weight", place)
+        self.age_weight = _weight(self, "age_weight", np.zeros((heads, f.NUM_AGE_BUCKETS)))
+        self.linear_kernel = _weight(self, "linear_kernel", mean)
+        self.linear_bias = _weight(self, "linear_bias", np.zeros(size))
+        glorot = tf.keras.initializers.GlorotUniform()((size, p.hidden_units))
+        self.hidden_kernel = _weight(self, "hidden_kernel", glorot)
+        self.hidden_bias = _weight(self, "hidden_bias", np.zeros(p.hidden_units))
+        self.output_kernel = _weight(self, "output_kernel", np.zeros((p.hidden_units, size)))
+        self.output_bias = _weight(self, "output_bias", np.zeros(size))
+        self.user_embedding = _weight(self, "user_embedding", np.zeros((num_user_indices, size)))
+
+    def call(
+        self,
+        user_index: tf.Tensor,
+        item_vector: tf.Tensor,
+        history_age_bucket: tf.Tensor,
+        is_history: tf.Tensor,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Makes the queries of B users at T consecutive points of time each, from one stretch of W = L + T - 1 rows.
+
+        Query t reads the rows t to t + L - 1. In serving T is 1 and the stretch is the history.
+
+        Args:
+          user_index: int64 [B].
+          item_vector: float32 [B, W, D], oldest first.
+          history_age_bucket: int64 [B, T, W], as seen from query t.
+          is_history: bool [B, T, W], False for rows that query t must not read and where padded.
+          training: drops coordinates and user ids at random.
+
+        Returns:
+          float32 [B, T, D].
+        """
+        num_queries, num_rows = tf.shape(is_history)[1], tf.shape(is_history)[2]
+        place = tf.range(num_rows)[None, :] - tf.range(num_queries)[:, None]
+        place = tf.clip_by_value(place, 0, f.HISTORY_LENGTH - 1)
+        logit = tf.stack(
+            [
+                tf.gather(place_weight, place)[None] + tf.gather(age_weight, history_age_bucket)
+                for place_weight, age_weight in zip(
+                    tf.unstack(self.place_weight), tf.unstack(self.age_weight), strict=True
+                )
+            ],
+            axis=2,
+        )
+        is_read = is_history[:, :, None, :]
+        weight = tf.nn.softmax(tf.where(is_read, logit, _MASKED))
+        weight = tf.where(is_read, weight, 0.0)  # an empty history has a mean of zero
+        num_heads, size = weight.shape[2], item_vector.shape[2]
+        heads = tf.matmul(tf.reshape(weight, [-1, num_queries * num_heads, num_rows]), item_vector)
+        heads = tf.reshape(heads, [-1, num_heads * size])
+        if training:
+            heads = tf.nn.dropout(heads, self._dropout)
+            is_dropped = tf.random.uniform(tf.shape(user_index)) < self._id_dropout
+            user_index = tf.where(is_dropped, tf.constant(f.OOV_INDEX, tf.int64), user_index)
+        mean = tf.matmul(heads, self.linear_kernel) + self.linear_bias
+        hidden = tf.nn.gelu(tf.matmul(mean, self.hidden_kernel) + self.hidden_bias)
+        query = mean + tf.matmul(hidden, self.output_kernel) + self.output_bias
+        user = tf.gather(self.user_embedding, user_index)
+        return tf.reshape(query, [-1, num_queries, size]) + user[:, None, :]
+
+
+class ServedQueryTower(tf.Module):
+    """A query tower for one query per user: what retrieval_model.RetrievalModel calls."""
+
+    def __init__(self, tower: QueryTower) -> None:
+        super().__init__(name="served_query_tower")
+        self._tower = tower
+
+    def __call__(
+        self, user_index: tf.Tensor, item_vector: tf.Tensor, history_age_bucket: tf.Tensor, is_history: tf.Tensor
+    ) -> tf.Tensor:
+        """int64 [B], float32 [B, L, D], int64 [B, L], bool [B, L] -> float32 [B, D]."""
+        return self._tower(user_index, item_vector, history_age_bucket[:, None, :], is_history[:, None, :])[:, 0]
+
+
+class RetrievalTask(tfrs.tasks.Retrieval):
+    """tfrs.tasks.Retrieval for a step without AutoGraph: its `call` alone is converted, for its `if` on a tensor."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self._converted_call = tf.autograph.to_graph(tfrs.tasks.Retrieval.call, recursive=False)
+
+    def call(self, query_embeddings: tf.Tensor, candidate_embeddings: tf.Tensor, **kwargs: tf.Tensor) -> tf.Tensor:
+        kwargs.pop("training", None)  # Keras adds it wherever it sees **kwargs
+        return self._converted_call(self, query_embeddings, candidate_embeddings, **kwargs)
+
+
+class TwoTowerModel(tfrs.Model):
+    """Both towers and the loss that trains them."""
+
+    def __init__(
+        self,
+        hyperparameters: TwoTower,
+        candidate_features: CandidateFeatures,
+        num_rows: np.ndarray,
+        num_user_indices: int,
+        num_movie_indices: int,
+    ) -> None:
+        """Builds the towers with fresh weights.
+
+        Args:
+          hyperparameters: the family's.
+          candidate_features: of the whole catalog, N movies.
+          num_rows: int [N], training rows by movie; they say how probable a movie is as a sampled negative.
+          num_user_indices: rows of the user embedding.
+          num_movie_indices: rows of the movie embedding.
+        """
+        super().__init__()
+        self.candidate_tower = CandidateTower(candidate_features, num_movie_indices, hyperparameters)
+        self.query_tower = QueryTower(num_user_indices, hyperparameters)
+        self._task = RetrievalTask(temperature=hyperparameters.temperature, remove_accidental_hits=True)
+        # Half of a sample is spread over the catalog, half goes where the rows are: the hard ones are popular.
+        probability = 0.5 / len(num_rows) + 0.5 * num_rows / num_rows.sum()
+        self._log_probability = np.log(probability).astype(np.float32)
+        self._num_negatives = hyperparameters.num_negatives
+        # XLA joins the task's twenty passes over the score matrix: a step takes half the time.
+        self._compiled_loss = tf.function(self._loss_among_negatives, autograph=False, jit_compile=True)
+
+    def queries(
+        self,
+        item_vectors: tf.Tensor,
+        user_index: tf.Tensor,
+        position: tf.Tensor,
+        timestamp: tf.Tensor,
+        num_queries: int = 1,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Query vectors from rows.
+
+        Args:
+          item_vectors: float32 [N, D], the candidate tower's.
+          user_index: int64 [B].
+          position: int32 [B, W], catalog positions of L + T - 1 rows, oldest first, -1 where padded.
+          timestamp: int64 [B, W], seconds.
+          num_queries: T.
+          training: as in QueryTower.
+
+        Returns:
+          float32 [B, T, D].
+        """
+        user_index, position, timestamp = map(tf.convert_to_tensor, (user_index, position, timestamp))
+        place = tf.range(tf.shape(position)[1])[None, :] - tf.range(num_queries)[:, None]
+        is_history = ((place >= 0) & (place < f.HISTORY_LENGTH))[None] & (position >= 0)[:, None, :]
+        age = age_bucket(tf.broadcast_to(timestamp[:, None, :], tf.shape(is_history)), is_history)
+        vectors = tf.gather(item_vectors, tf.maximum(position, 0))
+        return self.query_tower(user_index, vectors, age, is_history, training=training)
+
+    def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Softmax cross-entropy of each target among the negatives, in nats per target.
+
+        Args:
+          features: of B blocks: user_index [B], position and timestamp [B, L + T - 1], target_position [B, T] with
+            -1 where padded.
+          training: as in the towers.
+
+        Returns:
+          float32 scalar.
+        """
+        item_vectors = self.candidate_tower.vectors(training)
+        target = features["target_position"]
+        query = self.queries(
+            item_vectors, features["user_index"], features["position"], features["timestamp"], target.shape[1], training
+        )
+        query, target = tf.reshape(query, [-1, query.shape[-1]]), tf.reshape(target, [-1])
+        negative, expected_count = self._negatives()
+        target_vector = tf.gather(item_vectors, tf.maximum(target, 0))
+        negative_vector = tf.gather(item_vectors, negative)
+        return self._compiled_loss(query, target_vector, negative_vector, target, negative, expected_count)
+
+    def _loss_among_negatives(
+        self,
+        query: tf.Tensor,
+        target_vector: tf.Tensor,
+        negative_vector: tf.Tensor,
+        target: tf.Tensor,
+        negative: tf.Tensor,
+        expected_count: tf.Tensor,
+    ) -> tf.Tensor:
+        """Of Q queries and targets, float32 [Q, D] and int32 [Q], -1 pads, against M negatives: see compute_loss."""
+        num_targets, num_negatives = tf.shape(target)[0], tf.shape(negative)[0]
+        # A column for each target, scored by its own query alone, then the negatives. The targets stand there for
+        # certain, so their logits need no correction; a target drawn as a negative too is an accidental hit.
+        own = tf.eye(num_targets, dtype=tf.bool)
+        is_target = tf.cast(target >= 0, tf.float32)
+        loss = self._task(
+            query,
+            tf.concat([target_vector, negative_vector], axis=0),
+            sample_weight=is_target,
+            candidate_sampling_probability=tf.concat([tf.ones([num_targets]), expected_count], axis=0),
+            candidate_ids=tf.concat([target, negative], axis=0),
+            score_mask=tf.concat([own, tf.ones([num_targets, num_negatives], tf.bool)], axis=1),
+            compute_metrics=False,
+        )
+        return loss / tf.reduce_sum(is_target)
+
+    def unshrunk_weights(self) -> list[tf.Variable]:
+        """What weight decay leaves alone: all but the embeddings."""
+        shrunk = (self.candidate_tower.embedding, self.candidate_tower.side_kernel, self.query_tower.user_embedding)
+        return [weight for weight in self.trainable_variables if all(weight is not other for other in shrunk)]
+
+    def _negatives(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Catalog positions int32 [M], and how often each was to be expected among them, float32 [M]."""
+        num_movies = len(self._log_probability)
+        if num_movies <= self._num_negatives:
+            return tf.range(num_movies), tf.ones([num_movies])
+        log_probability = tf.constant(self._log_probability)
+        sample = tf.random.categorical(log_probability[None], self._num_negatives, dtype=tf.int32)[0]
+        return sample, self._num_negatives * tf.exp(tf.gather(log_probability, sample))
+
+
+def _embedding(layer: tf.keras.layers.Layer, name: str, num_rows: int, hyperparameters: TwoTower) -> tf.Variable:
+    initializer = tf.keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
+    return layer.add_weight(name=name, shape=[num_rows, hyperparameters.embedding_dimension], initializer=initializer)
+
+
+def _weight(layer: tf.keras.layers.Layer, name: str, start: np.ndarray) -> tf.Variable:
+    return layer.add_weight(name=name, shape=start.shape, initializer=tf.constant_initializer(np.asarray(start)))

@@ -1,0 +1,122 @@
+"""Fits a two-tower: once on train, looking at eval after each epoch, and once more on all fit rows for the export."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer_modules import blocks, hyperparameters, retrieval_evaluation
+from trainer_modules import features as f
+from trainer_modules.hyperparameters import TwoTower
+from trainer_modules.inputs import UserStates, num_indices
+from trainer_modules.retrieval_data import RetrievalData
+from trainer_modules.retrieval_model import Towers
+from trainer_modules.training import compiled_step
+from trainer_modules.two_tower import CandidateFeatures, ServedQueryTower, TwoTowerModel
+
+_LOG = logging.getLogger("movierec")
+_FINAL_LEARNING_RATE = 0.02
+"""As a share of the first."""
+
+OnEpoch = Callable[[int, TwoTowerModel, float, float], None]
+"""Called after each epoch with its number from 1, the model, the mean loss, and targets per second."""
+
+
+def train(data: RetrievalData, values: Mapping[str, Any], seed: int) -> Towers:
+    """The family's entry: tunes, refits, hands over what is served.
+
+    Args:
+      data: all of it.
+      values: hyperparameters by field name of TwoTower; the rest by default.
+      seed: of every random choice.
+
+    Raises:
+      ValueError: an unknown hyperparameter, or a split without rows.
+    """
+    p = hyperparameters.parse(TwoTower, values)
+    num_epochs = tune(data, p, seed)
+    _LOG.info("tuning: epoch %d was best on eval; refitting on train + eval", num_epochs)
+
+    def report(epoch: int, model: TwoTowerModel, loss: float, rate: float) -> None:
+        _LOG.info("refit: epoch %d/%d  loss %.3f  %.0f examples/s", epoch, num_epochs, loss, rate)
+
+    model = fit(data.fit, data, p, seed, num_epochs, report)
+    return Towers(model.candidate_tower.vectors().numpy(), ServedQueryTower(model.query_tower))
+
+
+def tune(data: RetrievalData, p: TwoTower, seed: int) -> int:
+    """Fits on train and picks the number of epochs by NDCG@10 of the eval rows, the fewest of equals.
+
+    Raises:
+      ValueError: no eval rows.
+    """
+    if not len(data.held_out.position):
+        raise ValueError("The eval split has no rows, so nothing can be tuned on it: choose a split that fills it.")
+    asked = retrieval_evaluation.queries(data.train, _known_users(data.train), data.held_out)
+    found: dict[int, float] = {}
+
+    def evaluate(epoch: int, model: TwoTowerModel, loss: float, rate: float) -> None:
+        vectors = model.candidate_tower.vectors()
+        query = model.queries(vectors, asked.user_index, asked.history.position, asked.history.timestamp)[:, 0]
+        found[epoch] = retrieval_evaluation.ndcg_at_10(query, vectors, asked)
+        _LOG.info(
+            "tuning: epoch %d/%d  loss %.3f  eval ndcg_at_10 %.4f  %.0f examples/s",
+            epoch, p.num_epochs, loss, found[epoch], rate,
+        )  # fmt: skip
+
+    fit(data.train, data, p, seed, p.num_epochs, evaluate)
+    return max(found, key=lambda epoch: (found[epoch], -epoch))
+
+
+def fit(
+    states: UserStates, data: RetrievalData, p: TwoTower, seed: int, num_epochs: int, on_epoch: OnEpoch
+) -> TwoTowerModel:
+    """Trains a model from scratch. The same arguments give the same weights.
+
+    The learning rate falls as if there were p.num_epochs, so that an epoch of the refit is the same step on the way
+    as that epoch of tuning was.
+
+    Args:
+      states: the rows to train on.
+      data: of which they are; gives the catalog and the sizes of the vocabularies.
+      p: the hyperparameters.
+      seed: of every random choice.
+      num_epochs: to stop after.
+      on_epoch: called after each.
+
+    Raises:
+      ValueError: no rows.
+    """
+    if not len(states.position):
+        raise ValueError("There are no rows to train on.")
+    tf.keras.utils.set_random_seed(seed)
+    num_rows = states.counts(data.catalog.num_movies)
+    model = TwoTowerModel(
+        p,
+        CandidateFeatures.of(data.catalog, num_rows),
+        num_rows,
+        num_user_indices=num_indices(data.transform_output, f.USER_VOCABULARY),
+        num_movie_indices=num_indices(data.transform_output, f.MOVIE_VOCABULARY),
+    )
+    batches = blocks.dataset(states, _known_users(states), p.targets_per_block, p.blocks_per_batch, seed)
+    steps = int(batches.cardinality())
+    schedule = tf.keras.optimizers.schedules.CosineDecay(p.learning_rate, steps * p.num_epochs, _FINAL_LEARNING_RATE)
+    optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=p.weight_decay)
+    optimizer.exclude_from_weight_decay(var_list=model.unshrunk_weights())
+    model.compile(optimizer=optimizer)
+    step = compiled_step(model)
+    for epoch in range(1, num_epochs + 1):
+        start_s = time.monotonic()
+        loss = float(np.mean([step(batch)["loss"] for batch in batches]))
+        on_epoch(epoch, model, loss, len(states.position) / (time.monotonic() - start_s))
+    return model
+
+
+def _known_users(states: UserStates) -> np.ndarray:
+    """int64 [U]: a user without rows here has a vector that nothing has trained, so counts as unknown."""
+    return np.where(np.diff(states.row_splits) > 0, states.user_index, f.OOV_INDEX)
