@@ -11,10 +11,10 @@ MODELS = (RANKING, RETRIEVAL)
 
 # Signatures.
 RECOMMEND = "recommend"
-"""user_id [B], exclude_movie_id [B, E], k [B] -> movie_id, movie_title, score [B, max k]. State: the stored snapshot."""
+"""user_id [B], exclude_movie_id [B, E], k [B] -> movie_id, movie_title, score [B, max k]. State: the snapshot."""
 RECOMMEND_FOR_HISTORY = "recommend_for_history"
-"""user_id [B], history_movie_id / history_rating / history_timestamp [B, H] oldest first, query_timestamp [B],
-seen_movie_id [B, S], exclude_movie_id [B, E], k [B] -> as RECOMMEND. State: the caller's, which replaces the stored one."""
+"""user_id [B], history_movie_id, history_rating and history_timestamp [B, H] oldest first, query_timestamp [B],
+seen_movie_id [B, S], exclude_movie_id [B, E], k [B] -> as RECOMMEND. State: the caller's, not the stored one."""
 SERVING_DEFAULT = "serving_default"
 """examples: serialized tf.Examples [B]. Retrieval: as RECOMMEND with k = DEFAULT_K, or, where an example brings a
 history, as RECOMMEND_FOR_HISTORY with that history as the seen movies. Ranking: stars [B, 1] of the example's

@@ -1,4 +1,4 @@
-"""tensorflow-recommenders and TFX want tf-keras (Keras 2); TensorFlow 2.16 gives Keras 3 unless told before it loads."""
+"""tensorflow-recommenders and TFX want tf-keras (Keras 2); TensorFlow gives Keras 3 unless told before it loads."""
 
 import os
 import sys
