@@ -122,6 +122,10 @@ def show_recommendations(found: Recommendations, as_json: bool, title: str = "")
     for place, item in enumerate(found.movies, start=1):
         table.add_row(str(place), item.title, item.movie_id, f"{item.score:.3f}", _figure(item.stars, 2))
     _console().print(table)
+    if found.fallback == "retrieval":
+        _console().print("the ranking model does not answer: retrieval's order, without stars")
+    elif found.fallback:
+        _console().print("the retrieval model does not answer: what is popular with everybody")
 
 
 def show_ranked(found: Sequence[Ranked], as_json: bool) -> None:

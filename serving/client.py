@@ -8,38 +8,28 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 
 from serving import protocol, tensors
+from serving.calls import Channel, ServingError
 from trainer_modules import contract
 
+__all__ = [
+    "DEFAULT_ADDRESS", "NO_FALLBACK", "POPULAR_LIST", "RETRIEVAL_ORDER",
+    "Answer", "HistoryRow", "Ranked", "Recommendation", "Recommendations", "RecommenderClient", "ServingError",
+    "VersionStatus",
+]  # fmt: skip
+
 DEFAULT_ADDRESS = "127.0.0.1:8500"
-_MAX_MESSAGE_BYTES = 2**31 - 1
-_ADVICE = {
-    "UNAVAILABLE": "No server answers there: start one with `movierec serve`, or give its address.",
-    "DEADLINE_EXCEEDED": "The server took too long: it may be overloaded, or still loading; try again or allow more.",
-    "NOT_FOUND": "The server does not have that model (yet): `movierec serve` serves the models of a finished run.",
-    "FAILED_PRECONDITION": "The served model has no such signature: was it pushed by `movierec run`?",
-}
+_DOWN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "NOT_FOUND")
+"""What a model that cannot answer now looks like. Any other refusal is the caller's to know."""
 
-
-class ServingError(Exception):
-    """A call that a server refused, or that no server answered."""
-
-    def __init__(self, asked: str, address: str, code: str, message: str) -> None:
-        advice = _ADVICE.get(code, "")
-        super().__init__(f"{asked} at {address}: {code}: {message}" + (f"\n{advice}" if advice else ""))
-        self.asked = asked
-        """Model and signature, or the model whose status was wanted."""
-        self.address = address
-        self.code = code
-        """gRPC's name of the status: "UNAVAILABLE", "INVALID_ARGUMENT", ..."""
-        self.message = message
-        """The server's words."""
+NO_FALLBACK = ""
+RETRIEVAL_ORDER = "retrieval"
+POPULAR_LIST = "popular"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +50,7 @@ class Recommendation:
     movie_id: str
     title: str
     score: float
-    """Retrieval's, no unit: comparable within one answer only."""
+    """Retrieval's, no unit: comparable within one answer only. Of the popular list: the number of ratings."""
     stars: float | None
     """Ranking's prediction; None where ranking was not asked."""
 
@@ -72,6 +62,9 @@ class Recommendations:
     user_id: str
     movies: tuple[Recommendation, ...]
     """Fewer than asked where the catalog has no more that is neither seen nor excluded."""
+    fallback: str = NO_FALLBACK
+    """What stood in: RETRIEVAL_ORDER, ranking is down and there are no stars; POPULAR_LIST, retrieval is down and
+    these are the movies anyone may be shown, less the excluded and those of the history given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,36 +104,41 @@ class RecommenderClient:
     Every call has a deadline and raises ServingError where it is not answered in time or not at all.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, address: str = DEFAULT_ADDRESS, timeout_s: float = 5.0, num_retries: int = 3, label: str = ""
+    ) -> None:
         """
         Args:
           address: host:port of a server; nothing is sent before the first call.
-          timeout_s: deadline of each gRPC call (`recommend` makes two).
+          timeout_s: deadline of each gRPC call, its retries included (`recommend` makes two).
+          num_retries: of a call that is answered UNAVAILABLE or RESOURCE_EXHAUSTED, and of no other.
+          label: version label to ask, such as "stable"; by default the newest version answers.
         """
         self.address = address
-        self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.initial_reconnect_backoff_ms", 100),  # a server that comes back is found within a second,
-                ("grpc.max_reconnect_backoff_ms", 1000),  # not within two minutes
-                ("grpc.enable_http_proxy", 0),  # proxies are for the web; the server is ours, often on loopback
-            ],
+        self._label = label
+        self._channel = Channel(address, timeout_s, num_retries)
+        self._predict = self._channel.method(protocol.PREDICT, protocol.PredictRequest, protocol.PredictResponse)
+        self._get_model_status = self._channel.method(
+            protocol.GET_MODEL_STATUS, protocol.GetModelStatusRequest, protocol.GetModelStatusResponse
         )
-        self._predict = self._channel.unary_unary(
-            protocol.PREDICT, protocol.PredictRequest.SerializeToString, protocol.PredictResponse.FromString
-        )
-        self._get_model_status = self._channel.unary_unary(
-            protocol.GET_MODEL_STATUS,
-            protocol.GetModelStatusRequest.SerializeToString,
-            protocol.GetModelStatusResponse.FromString,
-        )
+        self._popular: list[Recommendation] | None = None
+
+    def connect(self) -> RecommenderClient:
+        """Fetches the popular list that stands in when retrieval is down. The first `recommend` does so too.
+
+        Raises:
+          ServingError: retrieval does not answer.
+        """
+        self._popular = self.popular(contract.MAX_K)
+        return self
 
     def recommend(
         self, user_id: str, k: int, exclude: Iterable[str] = (), history: Sequence[HistoryRow] | None = None
     ) -> Recommendations:
         """Retrieves k movies and has them all ranked in one more call.
+
+        Where ranking is down the answer is retrieval's order without stars; where retrieval is, the popular list
+        fetched before. `Recommendations.fallback` says so.
 
         Args:
           user_id: unknown ones are answered too.
@@ -160,17 +158,39 @@ class RecommenderClient:
             contract.EXCLUDE_MOVIE_ID: _strings([excluded]),
             contract.K: np.array([k], np.int32),
         }
-        if history is None:
-            answer = self.predict(contract.RETRIEVAL, contract.RECOMMEND, inputs)
-        else:
+        signature = contract.RECOMMEND
+        if history is not None:
+            signature = contract.RECOMMEND_FOR_HISTORY
             state = _state(history)
-            seen = {contract.SEEN_MOVIE_ID: state[contract.HISTORY_MOVIE_ID]}
-            answer = self.predict(contract.RETRIEVAL, contract.RECOMMEND_FOR_HISTORY, {**inputs, **state, **seen})
-        movies = _recommendations(answer)
-        stars = {movie.movie_id: movie.stars for movie in self.rank(user_id, [m.movie_id for m in movies], history)}
+            inputs |= {**state, contract.SEEN_MOVIE_ID: state[contract.HISTORY_MOVIE_ID]}
+        try:
+            movies = _recommendations(self.predict(contract.RETRIEVAL, signature, inputs))
+        except ServingError as error:
+            if error.code not in _DOWN or not self._popular:
+                raise
+            hidden = {*excluded, *(row.movie_id for row in history or ())}
+            shown = [movie for movie in self._popular if movie.movie_id not in hidden]
+            return Recommendations(user_id, tuple(shown[:k]), POPULAR_LIST)
+        self._remember_popular()
+        try:
+            ranked = self.rank(user_id, [movie.movie_id for movie in movies], history)
+        except ServingError as error:
+            if error.code not in _DOWN:
+                raise
+            return Recommendations(user_id, tuple(movies), RETRIEVAL_ORDER)
         return Recommendations(
-            user_id, tuple(dataclasses.replace(movie, stars=stars[movie.movie_id]) for movie in movies)
+            user_id,
+            tuple(
+                dataclasses.replace(movie, stars=found.stars) for movie, found in zip(movies, ranked, strict=True)
+            ),
         )
+
+    def _remember_popular(self) -> None:
+        if self._popular is None:
+            try:
+                self.connect()
+            except ServingError:  # a server without that signature has no such fallback
+                self._popular = []
 
     def rank(
         self, user_id: str, movie_ids: Sequence[str], history: Sequence[HistoryRow] | None = None
@@ -219,10 +239,9 @@ class RecommenderClient:
         request.model_spec.signature_name = signature
         for alias, value in inputs.items():
             tensors.encode(value, request.inputs[alias])
-        try:
-            response = self._predict(request, timeout=self._timeout_s)
-        except grpc.RpcError as error:
-            self._fail(f"{model}/{signature}", error)
+        if self._label:
+            request.model_spec.version_label = self._label
+        response = self._predict(request, f"{model}/{signature}")
         return Answer(
             response.model_spec.version.value,
             {alias: tensors.decode(output) for alias, output in response.outputs.items()},
@@ -236,10 +255,7 @@ class RecommenderClient:
         """
         request = protocol.GetModelStatusRequest()
         request.model_spec.name = model
-        try:
-            response = self._get_model_status(request, timeout=self._timeout_s)
-        except grpc.RpcError as error:
-            self._fail(f"the status of {model}", error)
+        response = self._get_model_status(request, f"the status of {model}")
         return [
             VersionStatus(status.version, protocol.State(status.state), status.status.error_message)
             for status in response.model_version_status
@@ -254,9 +270,6 @@ class RecommenderClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _fail(self, asked: str, error: grpc.RpcError) -> NoReturn:
-        raise ServingError(asked, self.address, error.code().name, error.details() or "") from error
 
 
 def _state(history: Sequence[HistoryRow]) -> dict[str, npt.NDArray[Any]]:

@@ -12,12 +12,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any
 
-import grpc
 from google.protobuf import text_format
 
 from serving import protocol
+from serving.calls import Channel
 from serving.client import RecommenderClient, ServingError
 from serving.protocol import State
 
@@ -113,7 +112,13 @@ class _Server:
         self._address = address
         self._base_paths = base_paths
         self._client = RecommenderClient(address)
-        self._channel = grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)])
+        self._channel = Channel(address, timeout_s=60.0, num_retries=3)
+        self._metadata = self._channel.method(
+            protocol.GET_MODEL_METADATA, protocol.GetModelMetadataRequest, protocol.GetModelMetadataResponse
+        )
+        self._reload = self._channel.method(
+            protocol.RELOAD_CONFIG, protocol.ReloadConfigRequest, protocol.ReloadConfigResponse
+        )
 
     def __enter__(self) -> _Server:
         return self
@@ -141,9 +146,7 @@ class _Server:
         request.model_spec.name = model
         request.model_spec.version_label = label
         try:
-            response = self._call(
-                f"the label {label} of {model}", protocol.GET_MODEL_METADATA, request, protocol.GetModelMetadataResponse
-            )
+            response = self._metadata(request, f"the label {label} of {model}")
         except ServingError as error:
             if error.code in ("INVALID_ARGUMENT", "NOT_FOUND"):  # no such label; or its version is not loaded
                 return None
@@ -161,7 +164,7 @@ class _Server:
                 entry.ClearField("model_version_policy")
             for label, version in labels[model].items():
                 entry.version_labels[label] = version
-        response = self._call("the new config", protocol.RELOAD_CONFIG, request, protocol.ReloadConfigResponse)
+        response = self._reload(request, "the new config")
         if response.status.error_code:
             raise ServingError(
                 "the new config", self._address, str(response.status.error_code), response.status.error_message
@@ -202,10 +205,3 @@ class _Server:
             if status.state is not State.AVAILABLE:
                 return f"{model} version {version} is {status.state.name}"
         return ""
-
-    def _call(self, asked: str, method: str, request: Any, response: Any) -> Any:
-        call = self._channel.unary_unary(method, type(request).SerializeToString, response.FromString)
-        try:
-            return call(request, timeout=60.0)
-        except grpc.RpcError as error:
-            raise ServingError(asked, self._address, error.code().name, error.details() or "") from error

@@ -138,3 +138,107 @@ def test_deadline():
         release.set()
         mute.stop(None)
     assert refused.value.code == "DEADLINE_EXCEEDED"
+
+
+class Answering(grpc.GenericRpcHandler):
+    """Answers every call with the next of the given codes; OK with an empty message once they are used up."""
+
+    def __init__(self, *codes):
+        self.codes, self.num_calls = list(codes), 0
+
+    def service(self, call):
+        def answer(request, context):
+            self.num_calls += 1
+            if self.codes:
+                context.abort(self.codes.pop(0), "as told")
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@pytest.fixture
+def answering():
+    """Starts a server that answers with the given codes; it and a client's address."""
+    started = []
+
+    def start(*codes):
+        handler = Answering(*codes)
+        server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[handler])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        started.append(server)
+        return handler, f"127.0.0.1:{port}"
+
+    yield start
+    for server in started:
+        server.stop(None)
+
+
+UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_an_overloaded_server_is_asked_again(answering):
+    handler, address = answering(EXHAUSTED, UNAVAILABLE, EXHAUSTED)
+    with client_lib.RecommenderClient(address) as client:
+        assert client.versions("any") == []
+    assert handler.num_calls == 4
+
+
+@pytest.mark.parametrize(
+    "code",
+    [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, UNAVAILABLE, EXHAUSTED)],
+    ids=lambda code: code.name,
+)
+def test_nothing_else_is_asked_again(answering, code):
+    handler, address = answering(code)
+    with client_lib.RecommenderClient(address) as client, pytest.raises(ServingError) as refused:
+        client.versions("any")
+    assert (refused.value.code, refused.value.message, handler.num_calls) == (code.name, "as told", 1)
+
+
+def test_it_is_given_up_after_the_retries_and_at_the_deadline(answering):
+    handler, address = answering(*[EXHAUSTED] * 20)
+    with client_lib.RecommenderClient(address, num_retries=2) as client, pytest.raises(ServingError) as refused:
+        client.versions("any")
+    assert (refused.value.code, handler.num_calls) == ("RESOURCE_EXHAUSTED", 3)
+    with client_lib.RecommenderClient(address, timeout_s=0.3, num_retries=50) as client, pytest.raises(ServingError):
+        client.versions("any")
+    assert handler.num_calls < 3 + 10  # pauses of 0.05, 0.1, 0.2 s and on, at half of that at the least
+
+
+@pytest.fixture
+def pair(toy_models):
+    """Servers of their own: retrieval alone, and both."""
+    from serving import embedded, server
+
+    alone = {contract.RETRIEVAL: toy_models[contract.RETRIEVAL]}
+    with embedded.EmbeddedServer(alone) as without_ranking, embedded.EmbeddedServer(toy_models) as both:
+        server.wait_until_available(without_ranking.address, alone, timeout_s=60)
+        server.wait_until_available(both.address, toy_models, timeout_s=60)
+        yield without_ranking, both
+
+
+def test_what_stands_in_when_a_model_is_down(pair):
+    without_ranking, both = pair
+    with client_lib.RecommenderClient(without_ranking.address) as client:
+        answer = client.recommend("u1", 2, exclude=["m1"])
+        assert answer.fallback == client_lib.RETRIEVAL_ORDER
+        assert answer.movies == (
+            Recommendation("m2", "Title 2", -2.0, None), Recommendation("m3", "Title 3", -3.0, None),
+        )
+        with pytest.raises(ServingError):  # asked for by itself it has no stand-in
+            client.rank("u1", ["m2"])
+    with client_lib.RecommenderClient(both.address, timeout_s=10) as client:
+        assert client.recommend("u1", 1).fallback == client_lib.NO_FALLBACK
+        both.stop()
+        answer = client.recommend("u1", 3, exclude=["m1"], history=[HistoryRow("m0", 5.0, 1)])
+        assert answer.fallback == client_lib.POPULAR_LIST
+        assert [(movie.movie_id, movie.stars) for movie in answer.movies] == [("m2", None), ("m3", None), ("m4", None)]
+
+
+def test_a_mistake_has_no_stand_in(toy_server):
+    with client_lib.RecommenderClient(toy_server, label="canary") as client:
+        client._popular = [Recommendation("m0", "Title 0", 20.0, None)]
+        with pytest.raises(ServingError) as refused:
+            client.recommend("u1", 1)
+    assert refused.value.message == "Unrecognized servable version label: canary"
