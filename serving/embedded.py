@@ -176,6 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     _LOG.setLevel(logging.INFO)
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)  # a traceback for each message that is no protobuf
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the TF1 loader deprecated at every load
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

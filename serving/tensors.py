@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_MAX_COMPLETED = 2**22
+"""Values that a tensor may have which its message does not bring: a few bytes must not ask for gigabytes."""
 _STRING = 7
 _HALF = 19
 
@@ -67,7 +69,8 @@ def decode(proto: Any) -> npt.NDArray[Any]:
     are dropped: so does `tensorflow::Tensor::FromProto`.
 
     Raises:
-      ValueError: the proto describes no tensor: unknown dtype, no definite shape, or bytes that do not fill it.
+      ValueError: the proto describes no tensor: unknown dtype, no definite shape, or bytes that do not fill it; or
+        its shape has millions of values more than are given.
     """
     if proto.dtype not in _TYPES:
         raise ValueError(f"data type {proto.dtype} is not one of {sorted(_TYPES)}")
@@ -105,6 +108,8 @@ def _from_field(field: Any, enum: int, dtype: Any, size: int) -> npt.NDArray[Any
         return given
     if len(given) > size:
         return given[:size]
+    if size - len(given) > _MAX_COMPLETED:
+        raise ValueError(f"{len(given)} values are given for a shape of {size}")
     values = np.full(size, given[-1] if len(given) else (b"" if enum == _STRING else 0), dtype)
     values[: len(given)] = given
     return values

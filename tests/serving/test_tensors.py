@@ -93,3 +93,12 @@ def test_what_is_no_tensor_is_refused(proto):
 def test_what_cannot_be_sent_is_named():
     with pytest.raises(TypeError, match="complex128"):
         tensors.encode([1j], protocol.TensorProto())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "values"), [((2**23,), []), ((2**40,), [1.0]), ((2**62, 2**62), [1.0]), ((2**31, 4), [])]
+)
+def test_a_shape_far_beyond_its_values_is_refused_before_it_is_made(sizes, values):
+    proto = TensorProto(dtype=1, tensor_shape=shape_proto(*sizes), float_val=values)
+    with pytest.raises(ValueError, match="values are given for a shape of"):
+        tensors.decode(proto)
