@@ -7,6 +7,7 @@ import json
 import pathlib
 from typing import Any
 
+from google.protobuf import json_format, message
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -178,4 +179,10 @@ class Lineage:
 
 
 def _values(*maps: Any) -> dict[str, Any]:
-    return {name: getattr(value, value.WhichOneof("value")) for values in maps for name, value in values.items()}
+    """Property maps as plain, JSON-able values."""
+    values = {name: getattr(value, value.WhichOneof("value")) for part in maps for name, value in part.items()}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    return json_format.MessageToDict(value) if isinstance(value, message.Message) else value
