@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from typing import Any
 
 from components.errors import InputError
 
@@ -23,6 +25,8 @@ class TextFile:
     """"utf-8" or "latin-1"."""
     quoted: bool = False
     """A field may stand in double quotes, a quote within it doubled (CSV)."""
+    is_parquet: bool = False
+    """No text after all: the columns named `header` of a Parquet file, by our names in `columns`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +37,13 @@ class Edition:
     ratings: TextFile
     """Columns user_id, movie_id, rating, timestamp."""
     movies: TextFile
-    """Columns movie_id, title and either genres ("A|B") or, where genre_names is given, one 0/1 flag a genre last."""
+    """Columns movie_id, title and either genres ("A|B") or, where genre_names is given, one 0/1 flag a genre last; one
+    without genres has movies without genres."""
     rating_min: float
     """Stars."""
     rating_max: float
     rating_step: float
+    """0: any number of stars within the range."""
     environment: str
     """Which of the schema's environments describes its examples."""
     users: TextFile | None = None
@@ -57,6 +63,25 @@ class Edition:
         files = (self.ratings, self.movies, self.users, self.genre_names)
         return tuple(file.name for file in files if file is not None)
 
+    def with_files(self, ratings: TextFile, movies: TextFile) -> Edition:
+        """The same with other files."""
+        return dataclasses.replace(self, ratings=ratings, movies=movies)
+
+    def to_json(self) -> str:
+        """As text, for from_json."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Edition:
+        """An edition that to_json wrote."""
+        fields = json.loads(text)
+        for name in ("ratings", "movies", "users", "genre_names"):
+            if fields[name] is not None:
+                of_file: dict[str, Any] = fields[name]
+                lists = {key: tuple(of_file[key]) for key in ("columns", "header")}
+                fields[name] = TextFile(**{**of_file, **lists})
+        return cls(**fields)
+
     def places_of(self, name: str) -> tuple[str, str]:
         """Where a file may stand in the folder or zip that is given: in the edition's own folder, or by itself."""
         return f"{self.folder or self.name}/{name}", name
@@ -72,10 +97,15 @@ class Edition:
         return f"{BASE_URL}{self.name}.zip"
 
 
+OWN_FILES = "csv"
+"""The data set that is files of one's own (own_files); one whose name ends in .parquet is read as Parquet."""
+
 DEMOGRAPHICS = "demographics"
 AGE_GROUPS = "age_groups"
 PLAIN = "plain"
-"""The schema's environments: ages in years and occupations in words; both as ml-1m's codes; nothing of the users."""
+OWN = "own"
+"""The schema's environments: ages in years and occupations in words; both as ml-1m's codes; nothing of the users;
+nothing of the users, and genres of any name or none."""
 
 _RATING = ("user_id", "movie_id", "rating", "timestamp")
 _MOVIE = ("movie_id", "title", "genres")
@@ -153,6 +183,11 @@ EDITIONS = {
         _of_csv("ml-latest"),
     )
 }
+
+
+def is_synthetic(name: str) -> bool:
+    """Whether the data set of that name is generated."""
+    return name in EDITIONS and EDITIONS[name].synthetic
 
 
 def get_edition(name: str) -> Edition:

@@ -88,7 +88,9 @@ def _read_movies(path: pathlib.Path, edition: Edition) -> Table:
     """Columns line, raw, movie_id, title, genres."""
     file = edition.movies
     checks = [_not_empty("movie_id"), _not_empty("title")]
-    if edition.genre_names is None:
+    if "genres" not in file.columns and edition.genre_names is None:
+        genres = pl.lit([], dtype=pl.List(pl.String))
+    elif edition.genre_names is None:
         is_genre = ~pl.element().is_in(_NO_GENRES)
         genres = pl.col("genres").str.split("|").list.eval(pl.element().filter(is_genre))
     else:
@@ -163,11 +165,6 @@ def _read_ratings(path: pathlib.Path, edition: Edition, movie_ids: pl.Series) ->
             pl.format("rating '{}' is outside {} to {} stars", "rating", pl.lit(f"{low:g}"), pl.lit(f"{high:g}")),
         ),
         Check(
-            "rating off its step",
-            (stars / step).round() * step != stars,
-            pl.format("rating '{}' is no multiple of {} stars", "rating", pl.lit(f"{step:g}")),
-        ),
-        Check(
             "timestamp not a number",
             seconds.is_null(),
             pl.format("timestamp '{}' is not a whole number of seconds", "timestamp"),
@@ -178,6 +175,10 @@ def _read_ratings(path: pathlib.Path, edition: Edition, movie_ids: pl.Series) ->
             pl.format("timestamp '{}' is not within 1970 to 2106 (are these seconds?)", "timestamp"),
         ),
     ]
+    if step:
+        is_off = (stars / step).round() * step != stars
+        reason = pl.format("rating '{}' is no multiple of {} stars", "rating", pl.lit(f"{step:g}"))
+        checks.append(Check("rating off its step", is_off, reason))
     select: list[pl.Expr | str] = [
         "user_id", "movie_id", stars.cast(pl.Float32).alias("rating"), seconds.alias("timestamp"),
         pl.col("line").alias("source_line"),

@@ -20,6 +20,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components import example_shards, movielens, shard_examples, splits
+from components.editions import Edition
 from components.errors import InputError
 from components.example_shards import Shard
 from trainer_modules import features
@@ -38,6 +39,7 @@ class MovieLensExampleGenSpec(component_spec.ComponentSpec):
     PARAMETERS: ClassVar = {
         "input_path": component_spec.ExecutionParameter(type=str),
         "dataset": component_spec.ExecutionParameter(type=str),
+        "layout": component_spec.ExecutionParameter(type=str),
         "split": component_spec.ExecutionParameter(type=str),
         "seed": component_spec.ExecutionParameter(type=int),
         "history_length": component_spec.ExecutionParameter(type=int),
@@ -69,10 +71,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           InputError: the files are not good enough, or a split has no row.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        rejected_path = exec_properties["rejected_path"]
+        rejected_path, layout = exec_properties["rejected_path"], exec_properties["layout"]
         dataset = movielens.read(
             pathlib.Path(exec_properties["input_path"]),
-            movielens.get_edition(exec_properties["dataset"]),
+            Edition.from_json(layout) if layout else movielens.get_edition(exec_properties["dataset"]),
             exec_properties["max_bad_share"],
             pathlib.Path(rejected_path) if rejected_path else None,
         )
@@ -128,6 +130,7 @@ class MovieLensExampleGen(base_beam_component.BaseBeamComponent):
         *,
         input_path: str,
         dataset: str,
+        layout: str = "",
         split: str = splits.LEAVE_LAST_OUT,
         seed: int = 7,
         history_length: int = features.HISTORY_LENGTH,
@@ -141,6 +144,7 @@ class MovieLensExampleGen(base_beam_component.BaseBeamComponent):
         Args:
           input_path: folder or zip of the edition's files, from movielens.locate.
           dataset: name of the edition.
+          layout: of files of one's own, Edition.to_json; empty: the edition's of that name.
           split: one of splits.NAMES.
           seed: of the random split.
           history_length: the newest rows that a history holds, 1 to features.HISTORY_LENGTH.
@@ -161,6 +165,7 @@ class MovieLensExampleGen(base_beam_component.BaseBeamComponent):
             spec=MovieLensExampleGenSpec(
                 input_path=input_path,
                 dataset=dataset,
+                layout=layout,
                 split=split,
                 seed=seed,
                 history_length=history_length,

@@ -49,7 +49,8 @@ def pinned_schema(environment: str, rating_min: float, rating_max: float) -> sch
         if feature.name == features.USER_RATING.name:
             feature.float_domain.min, feature.float_domain.max = rating_min, rating_max
         elif feature.name == features.HISTORY_RATING.name:
-            feature.float_domain.max = rating_max  # from 0, the padding
+            feature.float_domain.min = min(0.0, rating_min)  # 0 is the padding
+            feature.float_domain.max = max(0.0, rating_max)
     return cut
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from components import parquet_tables
 from components.editions import TextFile
 from components.errors import InputError
 
@@ -69,21 +70,36 @@ def read_table(
       InputError: no row at all, a header without a column or with one too many, or one line beyond all measure.
     """
     rows, rejected, num_rows_in = [], [], 0
-    for lines, bad_lines, has_quotes in _lines(stream, file):
-        num_rows_in += lines.height + bad_lines.height
-        fields = _split(lines, file, has_quotes)
-        good, bad = _apply(fields, file, [*_layout_checks(file), *checks])
+    layout = [] if file.is_parquet else _layout_checks(file)
+    for fields, bad_lines in _fields(stream, file):
+        num_rows_in += fields.height + bad_lines.height
+        good, bad = _apply(fields, file, [*layout, *checks])
         rows.append(good.select(*select) if select else good)
         rejected += [bad_lines, bad]
     if not num_rows_in:
-        raise InputError(f"{file.name} is empty: it holds no row{' but its header' if file.header else ''}.")
+        has_header = file.header and not file.is_parquet
+        raise InputError(f"{file.name} is empty: it holds no row{' but its header' if has_header else ''}.")
     return Table(pl.concat(rows), pl.concat(rejected).sort("line"), num_rows_in)
 
 
 def read_raw(stream: BinaryIO, file: TextFile, line_numbers: pl.Series) -> pl.DataFrame:
     """Columns `line` and `raw` of the lines with these numbers."""
-    wanted = [lines.filter(pl.col("line").is_in(line_numbers.implode())) for lines, _, _ in _lines(stream, file)]
-    return pl.concat(wanted)
+    rows = parquet_tables.batches(stream, file) if file.is_parquet else (lines for lines, _, _ in _lines(stream, file))
+    is_wanted = pl.col("line").is_in(line_numbers.implode())
+    return pl.concat(block.select("line", "raw").filter(is_wanted) for block in rows)
+
+
+def header(stream: BinaryIO, file: TextFile) -> list[str]:
+    """The names in the first line.
+
+    Raises:
+      InputError: that line is no text, or there is none.
+    """
+    line = stream.readline(BLOCK_BYTES).removeprefix(_BOM).rstrip(b"\r\n")
+    fault = _encoding_fault(line, file.encoding) if line else "the file is empty, or its first line is"
+    if fault:
+        raise InputError(f"{file.name}:1: {fault}; it should hold the names of the columns.")
+    return _names(line.decode(file.encoding), file)
 
 
 def as_rejected(rows: pl.DataFrame, file: TextFile, kind: pl.Expr, reason: pl.Expr) -> pl.DataFrame:
@@ -93,6 +109,20 @@ def as_rejected(rows: pl.DataFrame, file: TextFile, kind: pl.Expr, reason: pl.Ex
     return rows.rechunk().select(
         column.cast(dtype).alias(name) for (name, dtype), column in zip(REJECTED_SCHEMA.items(), columns, strict=True)
     )
+
+
+def _fields(stream: BinaryIO, file: TextFile) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Per block: readable rows (`line`, `raw`, the file's columns as text) and unreadable ones (REJECTED_SCHEMA)."""
+    if file.is_parquet:
+        for rows in parquet_tables.batches(stream, file):
+            yield rows, pl.DataFrame(schema=REJECTED_SCHEMA)
+    else:
+        for lines, bad_lines, has_quotes in _lines(stream, file):
+            yield _split(lines, file, has_quotes), bad_lines
+
+
+def _names(line: str, file: TextFile) -> list[str]:
+    return [name.strip().strip('"') for name in line.split(file.separator)]
 
 
 def _blocks(stream: BinaryIO, file: TextFile) -> Iterator[bytes]:
@@ -189,15 +219,15 @@ def _encoding_fault(raw: bytes, encoding: str) -> str:
 def _check_header(lines: pl.DataFrame, bad: pl.DataFrame, file: TextFile) -> None:
     if bad.height and bad["line"][0] == 1:
         raise InputError(f"{file.name}:1: {bad['reason'][0]}")
-    header = lines["raw"][0]
-    found = [name.strip().strip('"') for name in header.split(file.separator)]
+    first = lines["raw"][0]
+    found = _names(first, file)
     if found == list(file.header):
         return
     faults = [f"column {name!r} is missing" for name in file.header if name not in found]
     faults += [f"column {name!r} is one too many" for name in found if name not in file.header]
     raise InputError(
         f"{file.name}:1: {'; '.join(faults) or 'the columns stand in another order'}."
-        f" The header is {header[:200]!r} and should be {file.separator.join(file.header)!r}."
+        f" The header is {first[:200]!r} and should be {file.separator.join(file.header)!r}."
     )
 
 

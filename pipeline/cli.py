@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from components.editions import EDITIONS
+from components.editions import EDITIONS, OWN_FILES
 from components.errors import InputError
 
 DONE, FAULT, BAD_INPUT, NOT_BLESSED = 0, 1, 2, 3
@@ -18,7 +18,7 @@ DONE, FAULT, BAD_INPUT, NOT_BLESSED = 0, 1, 2, 3
 
 DEFAULT_ADDRESS = "127.0.0.1:8500"
 
-_DATASETS = ", ".join(EDITIONS)
+_DATASETS = ", ".join([*EDITIONS, OWN_FILES])
 _F = TypeVar("_F", bound=Callable[..., Any])
 _PATH = click.Path(path_type=pathlib.Path)
 
@@ -27,6 +27,32 @@ def _root_option(function: _F) -> _F:
     return click.option(
         "--root", type=_PATH, help="Folder of the run. Default: runs/DATASET-SPLIT for run, else the newest root."
     )(function)
+
+
+def _own_files_options(function: _F) -> _F:
+    for option in (
+        click.option("--ratings", type=_PATH, help="With csv: the ratings file, CSV or .parquet."),
+        click.option("--movies", type=_PATH, help="With csv: the movies file."),
+        click.option(
+            "--ratings-column", "ratings_columns", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
+            help="What the file calls user_id, movie_id, rating or timestamp, if not userId, movieId, ...",
+        ),
+        click.option(
+            "--movies-column", "movies_columns", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
+            help="What the file calls movie_id, title or genres.",
+        ),
+        click.option("--rating-range", type=float, nargs=2, help="With csv: fewest and most stars. Default: .5 5."),
+    ):
+        function = option(function)
+    return function
+
+
+def _pairs(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    """None where nothing is given, as settings.load wants it."""
+    for pair in given:
+        if "=" not in pair:
+            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS, such as user_id=customer")
+    return {ours: theirs for ours, _, theirs in (pair.partition("=") for pair in given)} or None
 
 
 def _server_options(function: _F) -> _F:
@@ -55,8 +81,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--dataset", default="sample", show_default=True, help=f"One of {_DATASETS}; sample is synthetic.")
+@click.option("--dataset", default="sample", show_default=True, help=f"{_DATASETS}: sample is synthetic, csv your own.")
 @click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip; else the cache, else a download.")
+@_own_files_options
 @click.option("--split", help="leave_last_out (default), global_time or random.")
 @_root_option
 @click.option("--seed", type=int, help="Of the random split and of both trainings. Default: 7.")
@@ -80,6 +107,7 @@ def run(demo: bool, **options: Any) -> None:
 @cli.command()
 @click.argument("dataset", metavar="EDITION")
 @click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip; else the cache, else a download.")
+@_own_files_options
 @click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")
 @click.option("--describe", is_flag=True, help="Read it: size, density, time, popularity, cold share of each split.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

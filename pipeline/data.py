@@ -8,8 +8,9 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from components import description, movielens, source_files
+from components import description, editions, movielens, source_files
 from components.description import Description
+from pipeline import sources
 from pipeline.settings import Settings
 
 
@@ -36,16 +37,16 @@ def report(settings: Settings, describe: bool) -> Report:
       describe: whether to read it and say what it is like.
 
     Raises:
-      InputError: as in source_files.locate and movielens.read.
+      InputError: as in sources.find and movielens.read.
     """
-    edition = movielens.get_edition(settings.dataset)
     with _logged_to_stderr():
-        path = source_files.locate(edition, settings.data_dir, settings.cache_dir)
+        path, edition = sources.find(settings)
         digest = source_files.content_digest(path, edition)
         found = None
         if describe:
             found = description.describe(movielens.read(path, edition, settings.max_bad_share), settings.seed)
-    checked = source_files.publication(path, edition)
+    own = settings.dataset == editions.OWN_FILES
+    checked = "files of your own" if own else source_files.publication(path, edition)
     return Report(edition.name, edition.synthetic, str(path), digest, checked, found)
 
 

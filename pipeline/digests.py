@@ -20,11 +20,13 @@ class Source:
     """Where the ratings lie and what they are, as the runner found them."""
 
     path: str
-    """Folder of the unpacked edition."""
+    """Folder or zip of the files."""
     digest: str
     """sha256 of the content."""
     environment: str
     """Which part of the schema holds for this edition."""
+    layout: str
+    """Of files of one's own; empty for an edition."""
     rating_range: tuple[float, float]
     """Fewest and most stars the edition allows."""
 

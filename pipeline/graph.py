@@ -43,6 +43,7 @@ def create_pipeline(
     ingest = MovieLensExampleGen(
         input_path=source.path,
         dataset=settings.dataset,
+        layout=source.layout,
         split=settings.split,
         seed=settings.seed,
         history_length=features.HISTORY_LENGTH,

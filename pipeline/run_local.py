@@ -12,7 +12,7 @@ from typing import TextIO
 
 from components import editions, model_store, source_files
 from components.errors import InputError
-from pipeline import digests, progress, root
+from pipeline import digests, progress, root, sources
 from pipeline.lineage import ComponentRun, Lineage
 from pipeline.settings import Settings
 
@@ -66,8 +66,7 @@ def run(settings: Settings) -> Outcome:
 
 
 def _run_graph(settings: Settings, screen: TextIO, log_path: pathlib.Path) -> None:
-    edition = editions.get_edition(settings.dataset)
-    path = source_files.locate(edition, settings.data_dir, settings.cache_dir)
+    path, edition = sources.find(settings)
     data_digest = source_files.content_digest(path, edition)
     print("    importing TFX ...", file=screen)
     # These two imports cost most of a cached run.
@@ -79,6 +78,7 @@ def _run_graph(settings: Settings, screen: TextIO, log_path: pathlib.Path) -> No
         path=str(path),
         digest=data_digest,
         environment=edition.environment,
+        layout=edition.to_json() if settings.dataset == editions.OWN_FILES else "",
         rating_range=edition.rating_range,
     )
     pipeline = graph.create_pipeline(settings, source, digests.of_code(), BEAM_ARGUMENTS)

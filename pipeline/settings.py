@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from components import editions, splits
 from components.errors import InputError
 
-DATASETS = tuple(editions.EDITIONS)
+DATASETS = (*editions.EDITIONS, editions.OWN_FILES)
 SPLITS = splits.NAMES
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
@@ -50,9 +50,19 @@ class Settings:
     """Everything a run depends on, but for the code and the data's content."""
 
     dataset: str = "sample"
-    """A MovieLens edition, or `sample`, the generated data set."""
+    """A MovieLens edition; `sample`, the generated data set; or `csv`, files of one's own, CSV or Parquet."""
     data_dir: pathlib.Path | None = None
     """An unpacked edition or its zip; None: the cache, else a download."""
+    ratings: pathlib.Path | None = None
+    """The ratings of `csv`."""
+    movies: pathlib.Path | None = None
+    """The movies of `csv`."""
+    ratings_columns: dict[str, str] = field(default_factory=dict)
+    """Of `csv`: user_id, movie_id, rating, timestamp -> what the file calls it, where that is not MovieLens' name."""
+    movies_columns: dict[str, str] = field(default_factory=dict)
+    """The same for movie_id, title, genres."""
+    rating_range: tuple[float, float] | None = None
+    """Of `csv`: fewest and most stars; None: 0.5 to 5. The editions have their own."""
     cache_dir: pathlib.Path = pathlib.Path(".cache")
     """Where downloads and the generated sample are kept."""
     split: str = splits.LEAVE_LAST_OUT
@@ -74,6 +84,11 @@ class Settings:
         for name, value, known in (("dataset", self.dataset, DATASETS), ("split", self.split, SPLITS)):
             if value not in known:
                 raise InputError(f"{name} is {value!r}; known are: {', '.join(known)}")
+        named = (self.ratings, self.movies, self.ratings_columns, self.movies_columns, self.rating_range)
+        if self.dataset == editions.OWN_FILES and (self.ratings is None or self.movies is None or self.data_dir):
+            raise InputError("dataset csv needs --ratings FILE and --movies FILE, and takes no --data-dir")
+        if self.dataset != editions.OWN_FILES and any(named):
+            raise InputError(f"files, columns and stars of your own go with --dataset csv; this is {self.dataset}")
 
     @property
     def root_path(self) -> pathlib.Path:
@@ -83,7 +98,7 @@ class Settings:
     @property
     def synthetic(self) -> bool:
         """Whether the data was generated: its figures say nothing about real people."""
-        return editions.get_edition(self.dataset).synthetic
+        return editions.is_synthetic(self.dataset)
 
 
 def load(dataset: str = "sample", settings_path: pathlib.Path | None = None, **overrides: Any) -> Settings:
@@ -134,5 +149,8 @@ def _readable(error: pydantic.ValidationError | TypeError) -> str:
     if isinstance(error, TypeError):
         return str(error)
     return "; ".join(
-        f"{'.'.join(map(str, item['loc']))}: {item['msg']} (seen: {item['input']!r})" for item in error.errors()
+        f"{'.'.join(map(str, item['loc']))}: {item['msg']} (seen: {item['input']!r})"
+        if item["loc"]
+        else item["msg"].removeprefix("Value error, ")  # of __post_init__, which says all there is to say
+        for item in error.errors()
     )

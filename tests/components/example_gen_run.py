@@ -18,8 +18,8 @@ BEAM_ARGUMENTS = [
 ]
 
 
-def run_example_gen(folder, source, dataset, **parameters):
-    """Output key -> Examples artifact, under the folder."""
+def run_example_gen(folder, source, dataset, layout=None, **parameters):
+    """Output key -> Examples artifact, under the folder. layout: an Edition that has no name to be found by."""
     output = {}
     for key in (movielens_example_gen.EXAMPLES, movielens_example_gen.CATALOG, movielens_example_gen.USER_STATE):
         output[key] = [standard_artifacts.Examples()]
@@ -27,12 +27,13 @@ def run_example_gen(folder, source, dataset, **parameters):
     exec_properties = {
         "input_path": str(source),
         "dataset": dataset,
+        "layout": layout.to_json() if layout else "",
         "split": "leave_last_out",
         "seed": 7,
         "history_length": features.HISTORY_LENGTH,
         "max_bad_share": 0.01,
         "rejected_path": "",
-        "data_digest": content_digest(pathlib.Path(source), get_edition(dataset)),
+        "data_digest": content_digest(pathlib.Path(source), layout or get_edition(dataset)),
         "code": "",
     }
     context = base_beam_executor.BaseBeamExecutor.Context(

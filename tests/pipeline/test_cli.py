@@ -27,7 +27,7 @@ def test_help_lists_every_verb_and_imports_nothing_heavy(tmp_path):
 
 def test_run_names_every_data_set(tmp_path):
     said = "".join(movierec("run", "--help", cwd=tmp_path).stdout.split())  # lines break anywhere
-    assert "sample,ml-100k,ml-1m,ml-10m,ml-20m,ml-25m,ml-32m,ml-latest-small,ml-latest;" in said
+    assert "sample,ml-100k,ml-1m,ml-10m,ml-20m,ml-25m,ml-32m,ml-latest-small,ml-latest,csv:" in said
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,11 @@ def test_run_names_every_data_set(tmp_path):
         (["data", "ml-1b"], "known are: sample"),
         (["data", "ml-1m", "--data-dir", "nowhere"], "nowhere"),
         (["data"], "EDITION"),
+        (["run", "--dataset", "csv"], "--ratings FILE"),
+        (["run", "--ratings", "r.csv"], "go with --dataset csv"),
+        (["data", "ml-100k", "--rating-range", "1", "9"], "go with --dataset csv"),
+        (["run", "--dataset", "csv", "--ratings", "r.csv", "--movies", "m.csv"], "no file r.csv"),
+        (["data", "csv", "--ratings-column", "user"], "OURS=THEIRS"),
         (["metrics"], "no run under"),
         (["metrics", "--root", "nowhere"], "holds no run"),
         (["lineage"], "no run under"),
@@ -71,6 +76,20 @@ def test_data_describes_without_a_run(tmp_path):
     assert set(description["splits"]) == {"leave_last_out", "global_time", "random"}
     assert json.loads(movierec("data", "sample", "--json", cwd=tmp_path).stdout)["description"] is None
     assert not (tmp_path / "runs").exists()
+
+
+def test_data_of_ones_own(tmp_path):
+    (tmp_path / "r.csv").write_text("who,what,rating,timestamp\n1,1,10,5\n1,2,20,6\n2,1,30,7\n2,1,300,8\n")
+    (tmp_path / "m.csv").write_text("movieId,name\n1,One\n2,Two\n")
+    named = ["--ratings-column", "user_id=who", "--ratings-column", "movie_id=what", "--movies-column", "title=name"]
+    stars = ["--rating-range", "0", "100", "--max-bad-share", "0.5"]
+    arguments = ["data", "csv", "--ratings", "r.csv", "--movies", "m.csv", *named, *stars, "--describe", "--json"]
+    done = movierec(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["description"]
+    assert (found["num_users"], found["num_movies"], found["num_ratings"], found["num_rejected"]) == (2, 2, 3, 1)
+    assert found["stars"] == {"10": 1, "20": 1, "30": 1}
+    assert "r.csv:5: rating '300' is outside 0 to 100 stars" in done.stderr
 
 
 def test_no_server_is_a_fault(tmp_path):

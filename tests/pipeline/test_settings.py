@@ -2,6 +2,7 @@ import pathlib
 
 import pytest
 
+from components import editions
 from components.errors import InputError
 from pipeline import settings
 
@@ -40,7 +41,7 @@ def test_unknown_dataset_and_missing_file():
         settings.load("sample", settings_path=pathlib.Path("nowhere.toml"))
 
 
-@pytest.mark.parametrize("dataset", settings.DATASETS)
+@pytest.mark.parametrize("dataset", editions.EDITIONS)
 def test_every_preset_loads(dataset):
     found = settings.load(dataset)
     assert found.dataset == dataset
@@ -54,3 +55,13 @@ def test_a_data_set_without_a_preset_has_the_defaults():
 @pytest.mark.parametrize("split", ["leave_last_out", "global_time", "random"])
 def test_every_split_has_a_root_of_its_own(split):
     assert settings.load("ml-1m", split=split).root_path.name == f"ml-1m-{split}"
+
+
+def test_files_of_ones_own_are_settings_too(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('ratings = "r.csv"\nmovies = "m.csv"\nrating_range = [1, 10]\n[ratings_columns]\nuser_id = "who"\n')
+    found = settings.load("csv", path, ratings_columns={"rating": "score"})
+    assert found.ratings == pathlib.Path("r.csv") and found.rating_range == (1.0, 10.0)
+    assert found.ratings_columns == {"user_id": "who", "rating": "score"}
+    with pytest.raises(InputError, match=r"^settings: dataset csv needs --ratings FILE and --movies FILE"):
+        settings.load("csv")
