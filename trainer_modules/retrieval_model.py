@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_transform as tft
 
 from trainer_modules import contract as c
 from trainer_modules import features as f
@@ -27,6 +28,7 @@ from trainer_modules.signatures import (
 )
 from trainer_modules.snapshot import History, UserSnapshot
 from trainer_modules.top_k import mask, ranks, top_k
+from trainer_modules.transform_graph import TransformGraph
 
 _MOVIE_ID = tf.TensorSpec([None], tf.string, c.MOVIE_ID)
 
@@ -55,7 +57,7 @@ def export(data: RetrievalData, towers: Towers, path: str, user_snapshot: bool) 
     model = RetrievalModel(
         data.catalog,
         towers,
-        data.transform_output.transform_features_layer(),
+        data.transform_output,
         num_fit_rows=data.fit.counts(data.catalog.num_movies),
         snapshot=data.everything if user_snapshot else None,
     )
@@ -69,7 +71,7 @@ class RetrievalModel(tf.Module):
         self,
         catalog: Catalog,
         towers: Towers,
-        transform_layer: tf.keras.Model,
+        transform_output: tft.TFTransformOutput,
         num_fit_rows: np.ndarray,
         snapshot: UserStates | None,
     ) -> None:
@@ -78,14 +80,14 @@ class RetrievalModel(tf.Module):
         Args:
           catalog: N movies.
           towers: of a trained family.
-          transform_layer: TFTransformOutput.transform_features_layer().
+          transform_output: turns users and histories into indices.
           num_fit_rows: int [N], by movie; `popular` is made of it.
           snapshot: the states that `recommend` answers from; None leaves them out.
         """
         super().__init__(name="retrieval")
         self._names = CatalogNames(catalog, num_fit_rows)
         self._candidates = tf.Variable(towers.candidate_vectors, trainable=False, name="candidates")
-        self._transformed = TransformedQuery(transform_layer, self._names)
+        self._transformed = TransformedQuery(TransformGraph(transform_output), self._names)
         self._query_tower = towers.query_tower
         self._snapshot = UserSnapshot(snapshot)
 

@@ -14,6 +14,7 @@ from trainer_modules import features as f
 from trainer_modules.inputs import Catalog, position_table
 from trainer_modules.snapshot import History, dense, newest, ragged
 from trainer_modules.top_k import TopK, top_k
+from trainer_modules.transform_graph import TransformGraph
 
 SPECS = {
     c.USER_ID: tf.TensorSpec([None], tf.string, c.USER_ID),
@@ -141,10 +142,10 @@ class CatalogNames(tf.Module):
 class TransformedQuery(tf.Module):
     """Puts a user and a history through the transform graph, so that serving computes what training saw."""
 
-    def __init__(self, transform_layer: tf.keras.Model, names: CatalogNames) -> None:
-        """Takes TFTransformOutput.transform_features_layer() and the catalog the histories refer to."""
+    def __init__(self, transform: TransformGraph, names: CatalogNames) -> None:
+        """Takes the transform graph and the catalog that the histories refer to."""
         super().__init__(name="transformed_query")
-        self._transform = transform_layer
+        self._transform = transform
         self._names = names
 
     def __call__(self, user_id: tf.Tensor, history: History) -> tuple[History, dict[str, tf.Tensor]]:

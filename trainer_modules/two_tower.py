@@ -56,15 +56,15 @@ class CandidateFeatures:
         return cls(movie_index=np.where(num_rows > 0, catalog.movie_index, f.OOV_INDEX), side=side)
 
 
-class CandidateTower(tf.keras.layers.Layer):
+class CandidateTower(tf.Module):
     """Movie -> vector: an embedding of its id plus what its genres, year and title words add."""
 
     def __init__(self, features: CandidateFeatures, num_movie_indices: int, hyperparameters: TwoTower) -> None:
         super().__init__(name="candidate_tower")
         self._features = features
         self._id_dropout = hyperparameters.movie_id_dropout
-        self.embedding = _embedding(self, "movie_embedding", num_movie_indices, hyperparameters)
-        self.side_kernel = _embedding(self, "side_kernel", features.side.shape[1], hyperparameters)
+        self.embedding = _embedding(num_movie_indices, hyperparameters, "movie_embedding")
+        self.side_kernel = _embedding(features.side.shape[1], hyperparameters, "side_kernel")
 
     def vectors(self, training: bool = False) -> tf.Tensor:
         """float32 [N, D], in catalog order."""
@@ -75,7 +75,7 @@ class CandidateTower(tf.keras.layers.Layer):
         return tf.gather(self.embedding, index) + tf.sparse.sparse_dense_matmul(self._features.side, self.side_kernel)
 
 
-class QueryTower(tf.keras.layers.Layer):
+class QueryTower(tf.Module):
     """History and user -> vector.
 
     Each head is a weighted mean of the history's item vectors. A movie's weight is the softmax of two learned numbers,
@@ -92,18 +92,18 @@ class QueryTower(tf.keras.layers.Layer):
         decay = [0.0, *(0.3 / 4.0**head for head in range(heads - 1))]
         place = np.outer(decay, np.arange(1 - f.HISTORY_LENGTH, 1))
         mean = np.tile(np.eye(size), (heads, 1)) / heads
-        self.place_weight = _weight(self, "place_weight", place)
-        self.age_weight = _weight(self, "age_weight", np.zeros((heads, f.NUM_AGE_BUCKETS)))
-        self.linear_kernel = _weight(self, "linear_kernel", mean)
-        self.linear_bias = _weight(self, "linear_bias", np.zeros(size))
+        self.place_weight = _weight(place, "place_weight")
+        self.age_weight = _weight(np.zeros((heads, f.NUM_AGE_BUCKETS)), "age_weight")
+        self.linear_kernel = _weight(mean, "linear_kernel")
+        self.linear_bias = _weight(np.zeros(size), "linear_bias")
         glorot = tf.keras.initializers.GlorotUniform()((size, p.hidden_units))
-        self.hidden_kernel = _weight(self, "hidden_kernel", glorot)
-        self.hidden_bias = _weight(self, "hidden_bias", np.zeros(p.hidden_units))
-        self.output_kernel = _weight(self, "output_kernel", np.zeros((p.hidden_units, size)))
-        self.output_bias = _weight(self, "output_bias", np.zeros(size))
-        self.user_embedding = _weight(self, "user_embedding", np.zeros((num_user_indices, size)))
+        self.hidden_kernel = _weight(glorot, "hidden_kernel")
+        self.hidden_bias = _weight(np.zeros(p.hidden_units), "hidden_bias")
+        self.output_kernel = _weight(np.zeros((p.hidden_units, size)), "output_kernel")
+        self.output_bias = _weight(np.zeros(size), "output_bias")
+        self.user_embedding = _weight(np.zeros((num_user_indices, size)), "user_embedding")
 
-    def call(
+    def __call__(
         self,
         user_index: tf.Tensor,
         item_vector: tf.Tensor,
@@ -303,10 +303,10 @@ class TwoTowerModel(tfrs.Model):
         return sample, self._num_negatives * tf.exp(tf.gather(log_probability, sample))
 
 
-def _embedding(layer: tf.keras.layers.Layer, name: str, num_rows: int, hyperparameters: TwoTower) -> tf.Variable:
-    initializer = tf.keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
-    return layer.add_weight(name=name, shape=[num_rows, hyperparameters.embedding_dimension], initializer=initializer)
+def _embedding(num_rows: int, hyperparameters: TwoTower, name: str) -> tf.Variable:
+    start = tf.random.normal([num_rows, hyperparameters.embedding_dimension], stddev=_EMBEDDING_STDDEV)
+    return tf.Variable(start, name=name)
 
 
-def _weight(layer: tf.keras.layers.Layer, name: str, start: np.ndarray) -> tf.Variable:
-    return layer.add_weight(name=name, shape=start.shape, initializer=tf.constant_initializer(np.asarray(start)))
+def _weight(start: np.ndarray | tf.Tensor, name: str) -> tf.Variable:
+    return tf.Variable(tf.cast(start, tf.float32), name=name)
