@@ -31,6 +31,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving import model_config, services
+from serving.loopback import is_loopback
 from serving.model_config import ModelConfig
 from serving.registry import ModelRegistry
 from serving.saved_model import RequestError
@@ -196,6 +197,9 @@ def main(arguments: list[str] | None = None) -> None:
         ).start()
     except (OSError, RequestError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
+    for address in filter(None, (server.address, server.rest_address)):
+        if not is_loopback(address.rpartition(":")[0]):
+            _LOG.warning("%s is open to the network, without TLS and without client certificates", address)
     _LOG.info("the embedded server (not TensorFlow Serving) listens at %s", server.address)
     if server.rest_address:
         _LOG.info("REST at http://%s/v1/models", server.rest_address)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import threading
-import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -20,6 +18,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving import tensors
+from serving.loopback import is_loopback_peer
 from serving.registry import ModelRegistry
 from serving.saved_model import RequestError, invalid_argument
 from serving.servables import VersionStatus
@@ -144,7 +143,7 @@ class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
 
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
-            if not _is_loopback(context.peer()):
+            if not is_loopback_peer(context.peer()):
                 raise RequestError(
                     grpc.StatusCode.PERMISSION_DENIED,
                     "the embedded server takes HandleReloadConfigRequest from its own machine only",
@@ -191,19 +190,6 @@ def statuses_of(registry: ModelRegistry, model_spec: Any) -> list[VersionStatus]
     if not statuses:
         raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
     return statuses
-
-
-def _is_loopback(peer: str) -> bool:
-    """Whether gRPC's name of a peer ("ipv4:127.0.0.1:5000", "ipv6:%5B::1%5D:5000") is of this machine."""
-    scheme, _, rest = urllib.parse.unquote(peer).partition(":")
-    if scheme == "unix":
-        return True
-    try:
-        address = ipaddress.ip_address(rest.rpartition(":")[0].strip("[]").partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 def _check_model_spec(request: Any) -> None:

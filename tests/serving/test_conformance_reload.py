@@ -1,4 +1,4 @@
-"""Version policies, labels and HandleReloadConfigRequest, as observed on TensorFlow Serving 2.16.1.
+"""Versions on disk, policies, labels and HandleReloadConfigRequest, as observed on TensorFlow Serving 2.16.1.
 
 Each case has a server of its own: the embedded one always, TFS_BINARY where it is set.
 """
@@ -17,7 +17,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving import embedded, model_config, server, services
+from serving import embedded, model_config, server
+from serving import loopback as loopback_lib
 from serving.saved_model import RequestError
 from serving.versions import NEWEST, VersionPolicy
 
@@ -29,8 +30,9 @@ FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 class Asked:
     """One server with one model, and what is asked of it."""
 
-    def __init__(self, channel, base_path):
+    def __init__(self, channel, base_path, running):
         self.base_path = base_path
+        self.running = running
         self._models = model_service_pb2_grpc.ModelServiceStub(channel)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
@@ -93,7 +95,33 @@ def asked(request, versions, tmp_path):
     with starting as running:
         server.wait_until_available(running.address, models, timeout_s=60)
         with grpc.insecure_channel(running.address) as channel:
-            yield Asked(channel, base_path)
+            yield Asked(channel, base_path, running)
+
+
+def test_a_version_is_taken_once_seen_and_the_old_one_goes(asked, versions):
+    partial = asked.base_path.parent / "partial"
+    shutil.copytree(versions / "4", partial)
+    partial.rename(asked.base_path / "0004")
+    asked.until(v4="AVAILABLE", v3="END")
+    assert asked.predict() == 4
+
+
+def test_the_newest_version_deleted_rolls_back(asked):
+    shutil.rmtree(asked.base_path / "3")
+    asked.until(v3="END", v2="AVAILABLE")
+    assert asked.predict() == 2
+
+
+def test_the_base_path_gone_keeps_serving_and_empty_unloads(asked):
+    away = asked.base_path.rename(asked.base_path.parent / "away")
+    time.sleep(0.5 if isinstance(asked.running, embedded.EmbeddedServer) else 3)  # several looks at the disk
+    assert asked.predict() == 3
+    empty = asked.base_path.parent / "empty"
+    empty.mkdir()
+    empty.rename(asked.base_path)
+    asked.until(v3="END")
+    assert asked.predict() == (NOT_FOUND, "Servable not found for request: Latest(model)")
+    assert away.exists()
 
 
 def test_policies(asked):
@@ -201,7 +229,7 @@ def test_only_base_paths_under_the_served_root(versions, tmp_path, elsewhere):
     with embedded.EmbeddedServer({"model": served}) as running:
         server.wait_until_available(running.address, ["model"], timeout_s=60)
         with grpc.insecure_channel(running.address) as channel:
-            asked = Asked(channel, served)
+            asked = Asked(channel, served, running)
             code, message = asked.refused(asked.entry(), asked.entry("other", paths[elsewhere]))
             assert code is grpc.StatusCode.PERMISSION_DENIED
             assert "base path of model other" in message
@@ -217,7 +245,7 @@ def test_only_base_paths_under_the_served_root(versions, tmp_path, elsewhere):
     ],
 )
 def test_who_may_reload(peer, loopback):
-    assert services._is_loopback(peer) is loopback
+    assert loopback_lib.is_loopback_peer(peer) is loopback
 
 
 def test_a_label_at_start_up(versions, tmp_path):
@@ -232,7 +260,7 @@ def test_a_label_at_start_up(versions, tmp_path):
     with embedded.EmbeddedServer(configs, allow_labels_for_unavailable=True) as running:
         server.wait_until_available(running.address, ["model"], timeout_s=60)
         with grpc.insecure_channel(running.address) as channel:
-            assert Asked(channel, versions).predict(version_label="stable") == 2
+            assert Asked(channel, versions, running).predict(version_label="stable") == 2
 
 
 def test_no_models_config(tmp_path):

@@ -148,6 +148,14 @@ def test_the_embedded_server_starts_answers_and_ends_with_its_parent(toy_models,
     assert "not TensorFlow Serving" in log_path.read_text()
 
 
+def test_the_embedded_server_says_when_the_network_can_reach_it(toy_models, tmp_path):
+    log_path = tmp_path / "server.log"
+    with server.start(toy_models, "0.0.0.0:0", kind="embedded", log_path=log_path) as running:
+        assert running.address.startswith("0.0.0.0:")
+    said = [line for line in log_path.read_text().splitlines() if " WARNING " in line or " INFO " in line]
+    assert said[0].endswith("is open to the network, without TLS and without client certificates")
+
+
 def test_a_double_of_the_binary_is_configured_and_stopped(toy_models, path):
     path("tensorflow_model_server", BINARY_DOUBLE)
     with server.start(toy_models, "127.0.0.1:0") as running:
