@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -41,25 +41,36 @@ class ServingError(Exception):
 class Channel:
     """A connection to one server. Safe to use from several threads."""
 
-    def __init__(self, address: str, timeout_s: float, num_retries: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        timeout_s: float,
+        num_retries: int,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """
         Args:
           address: host:port; nothing is sent before the first call.
           timeout_s: deadline of a call, its retries included.
           num_retries: after an answer of UNAVAILABLE or RESOURCE_EXHAUSTED, with a growing random pause before each.
+          credentials: for TLS (`tls.client_credentials`); None: the connection is not encrypted.
+          metadata: names (lower case) and values sent along with every call.
         """
         self.address = address
         self._timeout_s = timeout_s
         self._num_retries = num_retries
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.initial_reconnect_backoff_ms", 100),  # a server that comes back is found within a second,
-                ("grpc.max_reconnect_backoff_ms", 1000),  # not within two minutes
-                ("grpc.enable_http_proxy", 0),  # proxies are for the web; the server is ours, often on loopback
-            ],
-        )
+        self._metadata = tuple(metadata)
+        options = [
+            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.initial_reconnect_backoff_ms", 100),  # a server that comes back is found within a second,
+            ("grpc.max_reconnect_backoff_ms", 1000),  # not within two minutes
+            ("grpc.enable_http_proxy", 0),  # proxies are for the web; the server is ours, often on loopback
+        ]
+        if credentials:
+            self._channel = grpc.secure_channel(address, credentials, options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
 
     def method(self, path: str, request: Any, response: Any) -> Callable[[Any, str], Any]:
         """A method of the server.
@@ -78,7 +89,7 @@ class Channel:
         deadline = time.monotonic() + self._timeout_s
         for attempt in range(self._num_retries + 1):
             try:
-                return call(message, timeout=max(deadline - time.monotonic(), 0.0))
+                return call(message, timeout=max(deadline - time.monotonic(), 0.0), metadata=self._metadata)
             except grpc.RpcError as error:
                 pause_s = random.uniform(0.5, 1.0) * min(_FIRST_BACKOFF_S * 2**attempt, _MAX_BACKOFF_S)
                 again = error.code() in _RETRIED and attempt < self._num_retries

@@ -10,11 +10,21 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 
 from serving import protocol, tensors
 from serving.calls import Channel, ServingError
+from serving.results import (
+    NO_FALLBACK,
+    POPULAR_LIST,
+    RETRIEVAL_ORDER,
+    HistoryRow,
+    Ranked,
+    Recommendation,
+    Recommendations,
+)
 from trainer_modules import contract
 
 __all__ = [
@@ -26,53 +36,6 @@ __all__ = [
 DEFAULT_ADDRESS = "127.0.0.1:8500"
 _DOWN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "NOT_FOUND")
 """What a model that cannot answer now looks like. Any other refusal is the caller's to know."""
-
-NO_FALLBACK = ""
-RETRIEVAL_ORDER = "retrieval"
-POPULAR_LIST = "popular"
-
-
-@dataclasses.dataclass(frozen=True)
-class HistoryRow:
-    """One rating that the caller knows of a user."""
-
-    movie_id: str
-    rating: float
-    """Stars."""
-    timestamp: int
-    """Seconds since 1970-01-01 UTC."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommendation:
-    """One recommended movie."""
-
-    movie_id: str
-    title: str
-    score: float
-    """Retrieval's, no unit: comparable within one answer only. Of the popular list: the number of ratings."""
-    stars: float | None
-    """Ranking's prediction; None where ranking was not asked."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommendations:
-    """A user's recommendations, best first: the order is retrieval's."""
-
-    user_id: str
-    movies: tuple[Recommendation, ...]
-    """Fewer than asked where the catalog has no more that is neither seen nor excluded."""
-    fallback: str = NO_FALLBACK
-    """What stood in: RETRIEVAL_ORDER, ranking is down and there are no stars; POPULAR_LIST, retrieval is down and
-    these are the movies anyone may be shown, less the excluded and those of the history given."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranked:
-    """One movie's predicted rating."""
-
-    movie_id: str
-    stars: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +68,13 @@ class RecommenderClient:
     """
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, timeout_s: float = 5.0, num_retries: int = 3, label: str = ""
+        self,
+        address: str = DEFAULT_ADDRESS,
+        timeout_s: float = 5.0,
+        num_retries: int = 3,
+        label: str = "",
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         """
         Args:
@@ -113,10 +82,12 @@ class RecommenderClient:
           timeout_s: deadline of each gRPC call, its retries included (`recommend` makes two).
           num_retries: of a call that is answered UNAVAILABLE or RESOURCE_EXHAUSTED, and of no other.
           label: version label to ask, such as "stable"; by default the newest version answers.
+          credentials: for TLS (`tls.client_credentials`); None: the connection is not encrypted.
+          metadata: names (lower case) and values sent along with every call.
         """
         self.address = address
         self._label = label
-        self._channel = Channel(address, timeout_s, num_retries)
+        self._channel = Channel(address, timeout_s, num_retries, credentials, metadata)
         self._predict = self._channel.method(protocol.PREDICT, protocol.PredictRequest, protocol.PredictResponse)
         self._get_model_status = self._channel.method(
             protocol.GET_MODEL_STATUS, protocol.GetModelStatusRequest, protocol.GetModelStatusResponse

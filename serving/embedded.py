@@ -30,7 +30,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from serving import model_config, services
+from serving import model_config, services, tls
 from serving.loopback import is_loopback
 from serving.model_config import ModelConfig
 from serving.registry import ModelRegistry
@@ -63,6 +63,7 @@ class EmbeddedServer:
         allow_labels_for_unavailable: bool = False,
         rest_address: str = "",
         with_metrics: bool = False,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         """
         Args:
@@ -76,6 +77,7 @@ class EmbeddedServer:
             for labels at start-up.
           rest_address: host:port of REST as well; `self.rest_address` says which port 0 has become.
           with_metrics: whether REST shows Prometheus metrics at `metrics.PATH`.
+          credentials: for TLS on gRPC (`tls.server_credentials`). REST has none.
 
         Raises:
           RequestError: a label at start-up that is not allowed.
@@ -84,6 +86,7 @@ class EmbeddedServer:
         self.rest_address = rest_address
         self._rest: RestServer | None = None
         self._num_threads = num_threads
+        self._credentials = credentials
         self._with_metrics = with_metrics
         configs = model_config.of_paths(models) if isinstance(models, Mapping) else tuple(models)
         self._registry = ModelRegistry(
@@ -115,7 +118,10 @@ class EmbeddedServer:
         """
         host = self.address.rpartition(":")[0]
         try:
-            port = self._server.add_insecure_port(self.address)
+            if self._credentials:
+                port = self._server.add_secure_port(self.address, self._credentials)
+            else:
+                port = self._server.add_insecure_port(self.address)
         except RuntimeError as error:
             raise RuntimeError(f"{self.address} cannot be bound; is another server there?") from error
         self.address = f"{host}:{port}"
@@ -170,10 +176,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rest-address", default="", help="host:port of REST; off unless given")
     parser.add_argument("--metrics", action="store_true", help="Prometheus metrics beside REST, at TensorFlow's path")
     parser.add_argument("--poll-interval-s", type=float, default=1.0, help="between two looks at the base paths")
+    parser.add_argument("--tls-certificate", type=pathlib.Path, help="PEM: serve gRPC over TLS; with --tls-key")
+    parser.add_argument("--tls-key", type=pathlib.Path, help="PEM: of the certificate")
+    parser.add_argument("--tls-client-ca", type=pathlib.Path, help="PEM: clients need a certificate signed by it")
     parser.add_argument("--threads", type=int, default=_NUM_THREADS, help="calls at once (default: 4 x CPUs)")
     parser.add_argument("--address-file", type=pathlib.Path, help="written with host:port once the server listens")
     parser.add_argument("--stop-at-eof", action="store_true", help="stop when standard input ends: with the parent")
     options = parser.parse_args(arguments)
+    if bool(options.tls_certificate) != bool(options.tls_key) or (options.tls_client_ca and not options.tls_key):
+        parser.error("TLS needs both --tls-certificate and --tls-key")
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     _LOG.setLevel(logging.INFO)
@@ -194,12 +205,19 @@ def main(arguments: list[str] | None = None) -> None:
             options.allow_labels,
             options.rest_address,
             options.metrics,
+            tls.server_credentials(options.tls_certificate, options.tls_key, options.tls_client_ca)
+            if options.tls_key
+            else None,
         ).start()
     except (OSError, RequestError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
-    for address in filter(None, (server.address, server.rest_address)):
-        if not is_loopback(address.rpartition(":")[0]):
-            _LOG.warning("%s is open to the network, without TLS and without client certificates", address)
+    lacks = "without client certificates" if options.tls_key else "without TLS and without client certificates"
+    for address, lacking in (
+        (server.address, "" if options.tls_client_ca else lacks),
+        (server.rest_address, "without TLS and without client certificates"),
+    ):
+        if lacking and address and not is_loopback(address.rpartition(":")[0]):
+            _LOG.warning("%s is open to the network, %s", address, lacking)
     _LOG.info("the embedded server (not TensorFlow Serving) listens at %s", server.address)
     if server.rest_address:
         _LOG.info("REST at http://%s/v1/models", server.rest_address)

@@ -143,10 +143,12 @@ class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
 
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
         with _refusals(context):
-            if not is_loopback_peer(context.peer()):
+            # A peer has an identity where it has shown a certificate that the server's authority has signed.
+            if not is_loopback_peer(context.peer()) and not context.peer_identities():
                 raise RequestError(
                     grpc.StatusCode.PERMISSION_DENIED,
-                    "the embedded server takes HandleReloadConfigRequest from its own machine only",
+                    "the embedded server takes HandleReloadConfigRequest from its own machine or with a client"
+                    " certificate only",
                 )
             self._registry.reload(request.config)
             response = model_management_pb2.ReloadConfigResponse()
