@@ -1,6 +1,6 @@
 # The README's commands. Each prepares what it needs; nothing is installed outside this checkout.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow lint lock clean
+.PHONY: help setup run test test-slow bench-serving lint lock clean
 BIN := .venv/bin
 
 help: ## Show this list
@@ -19,6 +19,9 @@ test: setup ## Lint and every test CI runs
 
 test-slow: setup ## The tests that are too long for CI
 	@$(BIN)/pytest -m slow
+
+bench-serving: setup ## What a Predict costs on the embedded server, beside a minimal one
+	@$(BIN)/python tests/benchmarks/bench_serving.py
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check .
