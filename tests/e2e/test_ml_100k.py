@@ -78,6 +78,50 @@ def test_rank_over_grpc(ml_100k_run, server):
     assert "names 2 movies" in twice.err
 
 
+def test_numpy_reloaded_and_grpc_give_the_same_answer(ml_100k_run, server):
+    """The pushed model, trained and saved by another process, against plain NumPy over its vectors."""
+    import tensorflow as tf
+
+    from serving.client import RecommenderClient
+    from trainer_modules import contract as c
+
+    mine = sorted(rows_of("405"), key=lambda row: int(row[3]))  # 737 rows: far more than a history holds
+    state = {
+        c.USER_ID: np.array([b"405", b"nobody"]),
+        c.HISTORY_MOVIE_ID: np.array([[row[1].encode() for row in mine[-50:]], [b"1"] * 50]),
+        c.HISTORY_RATING: np.array([[float(row[2]) for row in mine[-50:]], [5.0] * 50], np.float32),
+        c.HISTORY_TIMESTAMP: np.array([[int(row[3]) for row in mine[-50:]], [881250949] * 50], np.int64),
+        c.QUERY_TIMESTAMP: np.array([int(mine[-1][3]), 881250949], np.int64),
+    }
+    seen = np.array([[row[1].encode() for row in mine], [b"1"] + [b""] * (len(mine) - 1)])
+    asked = {**state, c.SEEN_MOVIE_ID: seen, c.EXCLUDE_MOVIE_ID: np.array([[b"50"], [b""]]),
+             c.K: np.array([20, 10], np.int32)}  # fmt: skip
+
+    model = tf.saved_model.load(str(ml_100k_run.root / "models" / "retrieval" / "1"))
+    call = lambda name, inputs: {  # noqa: E731
+        key: value.numpy()
+        for key, value in model.signatures[name](**{k: tf.constant(v) for k, v in inputs.items()}).items()
+    }
+    reloaded = call(c.RECOMMEND_FOR_HISTORY, asked)
+    with RecommenderClient(server, timeout_s=20) as client:
+        served = client.predict(c.RETRIEVAL, c.RECOMMEND_FOR_HISTORY, asked).outputs
+    np.testing.assert_array_equal(served[c.MOVIE_ID], reloaded[c.MOVIE_ID])
+    np.testing.assert_allclose(served[c.SCORE], reloaded[c.SCORE], rtol=1e-5)
+
+    catalog = [str(movie).encode() for movie in range(1, 1683)]  # ml-100k's ids, in the order of u.item
+    query = call(c.EMBED_QUERY, state)[c.EMBEDDING]
+    vectors = np.concatenate([
+        call(c.EMBED_CANDIDATE, {c.MOVIE_ID: np.array(part)})[c.EMBEDDING] for part in (catalog[:1000], catalog[1000:])
+    ])  # fmt: skip
+    for number, k in enumerate([20, 10]):
+        hidden = {*seen[number], *asked[c.EXCLUDE_MOVIE_ID][number]}
+        scores = np.where([movie in hidden for movie in catalog], -np.inf, vectors @ query[number])
+        best = np.argsort(-scores, kind="stable")[:k]
+        assert [catalog[position] for position in best] == list(reloaded[c.MOVIE_ID][number, :k])
+        np.testing.assert_allclose(scores[best], reloaded[c.SCORE][number, :k], rtol=1e-4)
+    assert list(reloaded[c.MOVIE_ID][1, 10:]) == [b""] * 10
+
+
 def test_batch_answers_are_what_the_test_split_judged(ml_100k_run, metrics, tmp_path):
     """Plain NumPy over the file and the data set finds what `movierec metrics` says."""
     ml_100k_run.ask("recommend", "--all", "-k", "100", "--as-of", "eval", "--stage", "retrieval",
