@@ -136,8 +136,17 @@ def test_only_directories_named_by_a_number_are_versions(tmp_path):
     assert versions_on_disk(tmp_path / "7") is None
 
 
-def test_no_request_fails_while_versions_change(versions, tmp_path):
-    """Four clients ask without pause through three changes: every answer comes, and wholly from one version."""
+@pytest.mark.parametrize(
+    ("num_requests", "num_changes"), [(500, 3), pytest.param(10_000, 20, marks=pytest.mark.slow)]
+)
+def test_no_request_fails_while_versions_change(versions, tmp_path, num_requests, num_changes):
+    """Four clients ask without pause through the changes: every answer comes, and wholly from one version."""
+    if num_changes > 3:
+        import serving_toys
+
+        versions = tmp_path / "many"
+        for version in range(1, num_changes + 2):
+            serving_toys.export_versioned(versions, version)
     base_path = tmp_path / "served"
     publish(versions, 1, base_path)
     answers, failures, finished = [], [], threading.Event()
@@ -158,18 +167,19 @@ def test_no_request_fails_while_versions_change(versions, tmp_path):
         threads = [threading.Thread(target=keep_asking, args=(running.address,)) for _ in range(4)]
         for thread in threads:
             thread.start()
-        for version in (2, 3, 4):
+        for version in range(2, num_changes + 2):
             publish(versions, version, base_path)
             asked = len(answers)
             until(lambda asked=asked, version=version: failures or (
-                len(answers) >= asked + 100 and any(answer[0] == version for answer in answers[asked:])
+                len(answers) >= asked + num_requests / num_changes
+                and any(answer[0] == version for answer in answers[asked:])
             ))
         finished.set()
         for thread in threads:
             thread.join()
     assert failures == []
-    assert len(answers) >= 300
-    assert {version for version, _, _ in answers} == {1, 2, 3, 4}
+    assert len(answers) >= num_requests
+    assert {version for version, _, _ in answers} == set(range(1, num_changes + 2))
     for version, names, numbers in answers:
         assert names == (f"v{version} asked", f"v{version} other")
         assert numbers == (version, version)
