@@ -2,6 +2,9 @@
 
 A train row sees the user's earlier train rows; an eval row all of the user's train rows; a test row the train and
 eval rows. Nothing of its own held-out split or a later one, and never itself.
+
+In a split that time has no part in, a train row sees the user's other train rows, later ones too: eval and test rows
+see rows of any time there, and a history in training has to look like theirs.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ PADDING = -1
 class PastRows:
     """The past of every row of a set of whole users."""
 
-    def __init__(self, user_index: np.ndarray, split: np.ndarray) -> None:
+    def __init__(self, user_index: np.ndarray, split: np.ndarray, is_timeless: bool = False) -> None:
         """Args:
         user_index: int [R], rising: rows stand user by user, oldest first (by timestamp, then source line).
         split: int8 [R], codes of components.splits.
+        is_timeless: whether the split goes without regard to time.
         """
+        self._is_timeless = is_timeless
         is_first = np.diff(user_index, prepend=-1) != 0
         starts = np.flatnonzero(is_first)
         ends = np.append(starts[1:], len(user_index))
@@ -42,9 +47,12 @@ class PastRows:
           int64 [B, H], oldest first, padded with PADDING on the left.
         """
         known = self._fit if split_code == TEST_CODE else self._train
-        until = rows if split_code == TRAIN_CODE else self._user_end[rows]
+        until = rows if split_code == TRAIN_CODE and not self._is_timeless else self._user_end[rows]
         begin, end = known.num_before[self._user_start[rows]], known.num_before[until]
         ordinal = end[:, np.newaxis] + np.arange(-length, 0)
+        if split_code == TRAIN_CODE and self._is_timeless:
+            # The row itself is left out: it and what is older move up by one.
+            ordinal -= ordinal <= known.num_before[rows][:, np.newaxis]
         is_known = ordinal >= begin[:, np.newaxis]
         if not known.rows.size:
             return np.full(ordinal.shape, PADDING)

@@ -99,7 +99,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "Shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
                 | "WriteExamples"
-                >> beam.ParDo(_WriteShard(examples.uri, user_state.uri, work_dir, exec_properties["history_length"]))
+                >> beam.ParDo(
+                    _WriteShard(
+                        examples.uri,
+                        user_state.uri,
+                        work_dir,
+                        exec_properties["history_length"],
+                        exec_properties["split"] in splits.TIMELESS,
+                    )
+                )
             )
         examples.set_int_custom_property("num_rows_in", dataset.num_rows_in)
         examples.set_int_custom_property("num_rows", dataset.ratings.height)
@@ -181,8 +189,10 @@ class MovieLensExampleGen(base_beam_component.BaseBeamComponent):
 class _WriteShard(beam.DoFn):
     """Writes one shard's files."""
 
-    def __init__(self, examples_uri: str, user_state_uri: str, work_dir: str, history_length: int) -> None:
-        self._arguments = (examples_uri, user_state_uri, work_dir, history_length)
+    def __init__(
+        self, examples_uri: str, user_state_uri: str, work_dir: str, history_length: int, is_timeless: bool
+    ) -> None:
+        self._arguments = (examples_uri, user_state_uri, work_dir, history_length, is_timeless)
 
     def process(self, shard: Shard) -> list[None]:
         """Adds nothing to the pipeline: what it does is in the files."""

@@ -26,7 +26,9 @@ _COMPRESSION_LEVEL = 1
 """Of gzip: the usual 6 takes four times as long and saves a tenth."""
 
 
-def write_shard(shard: Shard, examples_uri: str, user_state_uri: str, work_dir: str, history_length: int) -> None:
+def write_shard(
+    shard: Shard, examples_uri: str, user_state_uri: str, work_dir: str, history_length: int, is_timeless: bool
+) -> None:
     """Writes a shard's rating examples and user states, one file for each split, empty where there is none.
 
     Args:
@@ -35,8 +37,9 @@ def write_shard(shard: Shard, examples_uri: str, user_state_uri: str, work_dir: 
       user_state_uri: under it the splits of the user states.
       work_dir: where files are while they are half written.
       history_length: the newest rows that a history holds; up to features.HISTORY_LENGTH the rest is padding.
+      is_timeless: whether the split goes without regard to time (splits.TIMELESS).
     """
-    rows = ShardRows(shard)
+    rows = ShardRows(shard, is_timeless)
     for code, split in enumerate(features.SPLITS):
         name = posixpath.join(f"Split-{split}", shard.file_name)
         write_examples(rows.rating_examples(code, history_length), posixpath.join(examples_uri, name), work_dir)
@@ -69,7 +72,7 @@ def movie_columns(movies: pl.DataFrame) -> Columns:
 class ShardRows:
     """A shard in memory, ready to be taken apart into batches of feature columns."""
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, shard: Shard, is_timeless: bool) -> None:
         ratings = read_frame(shard.ratings_path)
         movies = read_frame(shard.catalog_path)
         self._row = types.SimpleNamespace(**{name: ratings[name].to_numpy() for name in ratings.columns})
@@ -77,7 +80,7 @@ class ShardRows:
         self._movies = movie_columns(movies)
         # A last entry for what stands in place of a movie where a history is padded.
         self._movie_ids = pa.array([*movies["movie_id"].to_list(), ""], pa.large_binary())
-        self._past = PastRows(self._row.user_index, self._row.split)
+        self._past = PastRows(self._row.user_index, self._row.split, is_timeless)
 
     def rating_examples(self, split_code: int, history_length: int) -> Iterator[Columns]:
         """Batches of features.RATING_EXAMPLE: one row a rating, user by user, oldest first."""

@@ -14,6 +14,8 @@ LEAVE_LAST_OUT = "leave_last_out"
 GLOBAL_TIME = "global_time"
 RANDOM = "random"
 NAMES = (LEAVE_LAST_OUT, GLOBAL_TIME, RANDOM)
+TIMELESS = (RANDOM,)
+"""Splits that go without regard to time."""
 
 EVAL_FRACTION = 0.1
 TEST_FRACTION = 0.1
