@@ -78,7 +78,8 @@ def test_edited_code_and_a_stricter_gate_rerun_what_depends_on_them(sample_run, 
     before = sample_run.versions
     done = movierec(
         "run", *sample_run.options, "--settings", settings,
-        command=[sys.executable, "-m", "pipeline.cli"], cwd=tmp_path, environment={"PYTHONPATH": str(tmp_path)},
+        command=[sys.executable, "-c", "from pipeline.cli import main; main()"],
+        cwd=tmp_path, environment={"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert done.status == 3, done.err
     assert "NOT pushed" in done.out and "0.99" in done.out
