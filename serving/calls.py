@@ -23,6 +23,15 @@ _ADVICE = {
 }
 
 
+OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a server that comes back is found within a second,
+    ("grpc.max_reconnect_backoff_ms", 1000),  # not within two minutes
+    ("grpc.enable_http_proxy", 0),  # proxies are for the web; the server is ours, often on loopback
+]
+"""Of every channel to a server."""
+
+
 class ServingError(Exception):
     """A call that a server refused, or that no server answered."""
 
@@ -36,6 +45,20 @@ class ServingError(Exception):
         """gRPC's name of the status: "UNAVAILABLE", "INVALID_ARGUMENT", ..."""
         self.message = message
         """The server's words."""
+
+
+def pause_before_retry_s(error: grpc.RpcError, attempt: int, num_retries: int, deadline: float) -> float | None:
+    """Seconds to wait before a call is tried again; None where it is not.
+
+    Args:
+      error: how the attempt ended.
+      attempt: how many came before it.
+      num_retries: at most.
+      deadline: of `time.monotonic`, by which the pause must be over.
+    """
+    pause_s = random.uniform(0.5, 1.0) * min(_FIRST_BACKOFF_S * 2**attempt, _MAX_BACKOFF_S)
+    again = error.code() in _RETRIED and attempt < num_retries and time.monotonic() + pause_s < deadline
+    return pause_s if again else None
 
 
 class Channel:
@@ -61,16 +84,10 @@ class Channel:
         self._timeout_s = timeout_s
         self._num_retries = num_retries
         self._metadata = tuple(metadata)
-        options = [
-            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.initial_reconnect_backoff_ms", 100),  # a server that comes back is found within a second,
-            ("grpc.max_reconnect_backoff_ms", 1000),  # not within two minutes
-            ("grpc.enable_http_proxy", 0),  # proxies are for the web; the server is ours, often on loopback
-        ]
         if credentials:
-            self._channel = grpc.secure_channel(address, credentials, options)
+            self._channel = grpc.secure_channel(address, credentials, OPTIONS)
         else:
-            self._channel = grpc.insecure_channel(address, options)
+            self._channel = grpc.insecure_channel(address, OPTIONS)
 
     def method(self, path: str, request: Any, response: Any) -> Callable[[Any, str], Any]:
         """A method of the server.
@@ -91,9 +108,8 @@ class Channel:
             try:
                 return call(message, timeout=max(deadline - time.monotonic(), 0.0), metadata=self._metadata)
             except grpc.RpcError as error:
-                pause_s = random.uniform(0.5, 1.0) * min(_FIRST_BACKOFF_S * 2**attempt, _MAX_BACKOFF_S)
-                again = error.code() in _RETRIED and attempt < self._num_retries
-                if not again or time.monotonic() + pause_s >= deadline:
+                pause_s = pause_before_retry_s(error, attempt, self._num_retries, deadline)
+                if pause_s is None:
                     raise ServingError(asked, self.address, error.code().name, error.details() or "") from error
                 time.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")

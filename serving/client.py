@@ -5,25 +5,25 @@ Imports neither TensorFlow nor any model code. Works the same on TensorFlow Serv
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import grpc
-import numpy as np
 import numpy.typing as npt
 
-from serving import protocol, tensors
+from serving import conversation, protocol
 from serving.calls import Channel, ServingError
+from serving.conversation import Ask
 from serving.results import (
     NO_FALLBACK,
     POPULAR_LIST,
     RETRIEVAL_ORDER,
+    Answer,
     HistoryRow,
     Ranked,
     Recommendation,
     Recommendations,
+    VersionStatus,
 )
 from trainer_modules import contract
 
@@ -34,28 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 DEFAULT_ADDRESS = "127.0.0.1:8500"
-_DOWN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "NOT_FOUND")
-"""What a model that cannot answer now looks like. Any other refusal is the caller's to know."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a signature answered."""
-
-    version: int
-    """The model version that did."""
-    outputs: dict[str, npt.NDArray[Any]]
-    """Alias -> array; strings as bytes in an object array."""
-
-
-@dataclasses.dataclass(frozen=True)
-class VersionStatus:
-    """One version of a model on the server."""
-
-    version: int
-    state: protocol.State
-    error: str
-    """Why it could not be loaded; "" where it could."""
+_R = TypeVar("_R")
 
 
 class RecommenderClient:
@@ -121,47 +100,13 @@ class RecommenderClient:
         Raises:
           ServingError, ValueError: the arguments are over the served limits.
         """
-        _check_count("k", k, 1, contract.MAX_K)
-        excluded = list(exclude)
-        _check_count("the number of exclusions", len(excluded), 0, contract.MAX_EXCLUDE)
-        inputs = {
-            contract.USER_ID: _strings([user_id]),
-            contract.EXCLUDE_MOVIE_ID: _strings([excluded]),
-            contract.K: np.array([k], np.int32),
-        }
-        signature = contract.RECOMMEND
-        if history is not None:
-            signature = contract.RECOMMEND_FOR_HISTORY
-            state = _state(history)
-            inputs |= {**state, contract.SEEN_MOVIE_ID: state[contract.HISTORY_MOVIE_ID]}
-        try:
-            movies = _recommendations(self.predict(contract.RETRIEVAL, signature, inputs))
-        except ServingError as error:
-            if error.code not in _DOWN or not self._popular:
-                raise
-            hidden = {*excluded, *(row.movie_id for row in history or ())}
-            shown = [movie for movie in self._popular if movie.movie_id not in hidden]
-            return Recommendations(user_id, tuple(shown[:k]), POPULAR_LIST)
-        self._remember_popular()
-        try:
-            ranked = self.rank(user_id, [movie.movie_id for movie in movies], history)
-        except ServingError as error:
-            if error.code not in _DOWN:
-                raise
-            return Recommendations(user_id, tuple(movies), RETRIEVAL_ORDER)
-        return Recommendations(
-            user_id,
-            tuple(
-                dataclasses.replace(movie, stars=found.stars) for movie, found in zip(movies, ranked, strict=True)
-            ),
-        )
-
-    def _remember_popular(self) -> None:
-        if self._popular is None:
+        found = self._run(conversation.recommend(user_id, k, exclude, history, self._popular or ()))
+        if self._popular is None and found.fallback != POPULAR_LIST:
             try:
                 self.connect()
             except ServingError:  # a server without that signature has no such fallback
                 self._popular = []
+        return found
 
     def rank(
         self, user_id: str, movie_ids: Sequence[str], history: Sequence[HistoryRow] | None = None
@@ -176,22 +121,11 @@ class RecommenderClient:
         Raises:
           ServingError, ValueError: the arguments are over the served limits.
         """
-        _check_count("the number of movies to rank", len(movie_ids), 0, contract.MAX_RANK)
-        if not movie_ids:
-            return []
-        inputs = {contract.USER_ID: _strings([user_id]), contract.MOVIE_ID: _strings([movie_ids])}
-        if history is None:
-            answer = self.predict(contract.RANKING, contract.RANK, inputs)
-        else:
-            answer = self.predict(contract.RANKING, contract.RANK_FOR_HISTORY, {**inputs, **_state(history)})
-        stars = answer.outputs[contract.STARS][0]
-        return [Ranked(movie_id, float(star)) for movie_id, star in zip(movie_ids, stars, strict=True)]
+        return self._run(conversation.rank(user_id, movie_ids, history))
 
     def popular(self, k: int) -> list[Recommendation]:
         """The k most rated movies: what anyone may be shown. Nothing is left out as seen, and stars are None."""
-        _check_count("k", k, 1, contract.MAX_K)
-        answer = self.predict(contract.RETRIEVAL, contract.POPULAR, {contract.K: np.array([k], np.int32)})
-        return _recommendations(answer)
+        return self._run(conversation.popular(k))
 
     def predict(self, model: str, signature: str, inputs: Mapping[str, npt.ArrayLike]) -> Answer:
         """Calls any signature.
@@ -205,18 +139,8 @@ class RecommenderClient:
         Raises:
           ServingError.
         """
-        request = protocol.PredictRequest()
-        request.model_spec.name = model
-        request.model_spec.signature_name = signature
-        for alias, value in inputs.items():
-            tensors.encode(value, request.inputs[alias])
-        if self._label:
-            request.model_spec.version_label = self._label
-        response = self._predict(request, f"{model}/{signature}")
-        return Answer(
-            response.model_spec.version.value,
-            {alias: tensors.decode(output) for alias, output in response.outputs.items()},
-        )
+        request = conversation.predict_request(Ask(model, signature, inputs), self._label)
+        return conversation.answer_of(self._predict(request, f"{model}/{signature}"))
 
     def versions(self, model: str) -> list[VersionStatus]:
         """The versions of a model that the server knows of, the newest first.
@@ -224,13 +148,22 @@ class RecommenderClient:
         Raises:
           ServingError: NOT_FOUND where it knows none.
         """
-        request = protocol.GetModelStatusRequest()
-        request.model_spec.name = model
-        response = self._get_model_status(request, f"the status of {model}")
-        return [
-            VersionStatus(status.version, protocol.State(status.state), status.status.error_message)
-            for status in response.model_version_status
-        ]
+        request = conversation.status_request(model)
+        return conversation.versions_of(self._get_model_status(request, f"the status of {model}"))
+
+    def _run(self, asking: Generator[Ask, Answer, _R]) -> _R:
+        """Asks what a generator wants asked, to its end."""
+        try:
+            ask = next(asking)
+            while True:
+                try:
+                    answer = self.predict(*ask)
+                except ServingError as error:
+                    ask = asking.throw(error)
+                else:
+                    ask = asking.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Ends the connection; calls under way are cancelled."""
@@ -241,34 +174,3 @@ class RecommenderClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _state(history: Sequence[HistoryRow]) -> dict[str, npt.NDArray[Any]]:
-    """The history as the signatures want it: oldest first, and the moment of asking is that of its newest row."""
-    _check_count("the number of history rows", len(history), 0, contract.MAX_HISTORY)
-    rows = sorted(history, key=lambda row: row.timestamp)  # stable: rows of one moment keep the caller's order
-    return {
-        contract.HISTORY_MOVIE_ID: _strings([[row.movie_id for row in rows]]),
-        contract.HISTORY_RATING: np.array([[row.rating for row in rows]], np.float32),
-        contract.HISTORY_TIMESTAMP: np.array([[row.timestamp for row in rows]], np.int64),
-        contract.QUERY_TIMESTAMP: np.array([rows[-1].timestamp if rows else 0], np.int64),
-    }
-
-
-def _recommendations(answer: Answer) -> list[Recommendation]:
-    """The first query's movies without the padding."""
-    columns = (answer.outputs[name][0] for name in (contract.MOVIE_ID, contract.MOVIE_TITLE, contract.SCORE))
-    return [
-        Recommendation(movie_id.decode(), title.decode(), float(score), stars=None)
-        for movie_id, title, score in zip(*columns, strict=True)
-        if movie_id and score > -math.inf
-    ]
-
-
-def _strings(values: Sequence[str] | Sequence[Sequence[str]]) -> npt.NDArray[Any]:
-    return np.array(values, np.object_)
-
-
-def _check_count(what: str, count: int, least: int, most: int) -> None:
-    if not least <= count <= most:
-        raise ValueError(f"{what} is {count}; the served models take {least} to {most}")

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
+
+import numpy.typing as npt
+
+from serving import protocol
 
 NO_FALLBACK = ""
 RETRIEVAL_ORDER = "retrieval"
@@ -50,3 +55,23 @@ class Ranked:
 
     movie_id: str
     stars: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a signature answered."""
+
+    version: int
+    """The model version that did."""
+    outputs: dict[str, npt.NDArray[Any]]
+    """Alias -> array; strings as bytes in an object array."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """One version of a model on the server."""
+
+    version: int
+    state: protocol.State
+    error: str
+    """Why it could not be loaded; "" where it could."""
