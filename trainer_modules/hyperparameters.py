@@ -66,18 +66,18 @@ class TwoTower:
     """Share of the history's coordinates that a training step does not see."""
     user_id_dropout: float = 0.5
     """Share of training queries whose user counts as unknown, so that the unknown user's vector is learned."""
-    movie_id_dropout: float = 0.05
+    movie_id_dropout: float = 0.02
     """Share of movies that a training step knows by their genres, year and title words alone, so that a movie nobody
     rated has a vector that means something."""
-    num_epochs: int = 8
+    num_epochs: int = 4
     """Most epochs. The tuning run picks the epoch that looks best on eval, the refit stops there."""
     targets_per_block: int = 10
     """Consecutive rows of a user that are predicted from one gathered history: faster, and no row knows a later one."""
-    blocks_per_batch: int = 32
+    blocks_per_batch: int = 64
     """A batch holds up to blocks_per_batch x targets_per_block queries."""
     num_negatives: int = 2048
     """Candidates that each query is to beat: the whole catalog if it is not larger, else a sample, logQ corrected."""
-    learning_rate: float = 0.006
+    learning_rate: float = 0.01
     """Adam's at the start; falls to 2 % of it along a cosine."""
     weight_decay: float = 0.5
     """Each step shrinks embeddings by this times the learning rate."""

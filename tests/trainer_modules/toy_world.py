@@ -208,8 +208,9 @@ def write_artifacts(world, folder):
     )  # fmt: skip
 
 
-def transform(examples_uri, transform_uri, transformed_uri, temporary):
-    schema = schema_utils.schema_from_feature_spec(parsing_spec(f.RATING_EXAMPLE))
+def transform(examples_uri, transform_uri, transformed_uri, temporary, features=f.RATING_EXAMPLE):
+    """Analyses the fit splits; transforms all three, unless transformed_uri is None."""
+    schema = schema_utils.schema_from_feature_spec(parsing_spec(features))
     options = PipelineOptions(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner")
     with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=temporary):
 
@@ -223,7 +224,7 @@ def transform(examples_uri, transform_uri, transformed_uri, temporary):
         transform_fn | tft_beam.WriteTransformFn(transform_uri)
         metadata = dataset_metadata.DatasetMetadata(schema)
         metadata | tft_beam.WriteMetadata(f"{transform_uri}/metadata", pipeline=pipeline)
-        for split in f.SPLITS:
+        for split in f.SPLITS if transformed_uri else ():
             transformed = (read([split]), transform_fn) | f"Transform {split}" >> tft_beam.TransformDataset(
                 output_record_batches=True
             )
