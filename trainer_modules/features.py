@@ -18,7 +18,7 @@ TRAIN = "train"
 EVAL = "eval"
 TEST = "test"
 SPLITS = (TRAIN, EVAL, TEST)
-FIT_SPLITS = (TRAIN, EVAL)  # what the pushed model is fitted on (EVALUATION rule 3)
+FIT_SPLITS = (TRAIN, EVAL)  # what the pushed model is fitted on
 ALL = "all"
 
 HISTORY_LENGTH = 50
