@@ -15,7 +15,7 @@ run: setup ## The whole pipeline on the built-in sample, then one user's recomme
 test: setup ## Lint and every test CI runs
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## The tests that are too long for CI
 	@$(BIN)/pytest -m slow
