@@ -276,12 +276,14 @@ class TwoTowerModel(tfrs.Model):
         # A column for each target, scored by its own query alone, then the negatives. The targets stand there for
         # certain, so their logits need no correction; a target drawn as a negative too is an accidental hit.
         own = tf.eye(num_targets, dtype=tf.bool)
+        expected_count = tf.concat([tf.ones([num_targets]), expected_count], axis=0)
         is_target = tf.cast(target >= 0, tf.float32)
         loss = self._task(
             query,
             tf.concat([target_vector, negative_vector], axis=0),
             sample_weight=is_target,
-            candidate_sampling_probability=tf.concat([tf.ones([num_targets]), expected_count], axis=0),
+            # The task cuts off what is above 1. A common factor changes nothing: it adds the same to every logit.
+            candidate_sampling_probability=expected_count / tf.reduce_max(expected_count),
             candidate_ids=tf.concat([target, negative], axis=0),
             score_mask=tf.concat([own, tf.ones([num_targets, num_negatives], tf.bool)], axis=1),
             compute_metrics=False,

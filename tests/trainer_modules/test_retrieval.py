@@ -1,0 +1,371 @@
+"""The retrieval SavedModel: trained on the checkerboard, loaded again, asked as a server would ask it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import toy_world
+from conftest import NEVER_RATED, ONLY_IN_TEST, RETRIEVAL_CONFIG
+
+from trainer_modules import contract as c
+from trainer_modules import features as f
+from trainer_modules import inputs, retrieval, top_k
+
+import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
+
+KNOWN_SPLITS = ("train", "eval")
+
+
+@pytest.fixture(scope="module")
+def model(retrieval_path):
+    return tf.saved_model.load(retrieval_path)
+
+
+@pytest.fixture(scope="module")
+def states(checkerboard):
+    return toy_world.leave_last_out(checkerboard)
+
+
+def known(states, user, splits=KNOWN_SPLITS):
+    return [row for row in states[user] if row[4] in splits]
+
+
+def request(users, rows_of_users, seen=None, k=5, exclude=()):
+    """RECOMMEND_FOR_HISTORY's inputs, as plain lists."""
+    width = max(map(len, rows_of_users), default=0)
+
+    def column(n, pad):
+        return [[row[n] for row in rows] + [pad] * (width - len(rows)) for rows in rows_of_users]
+
+    history = np.array(column(0, ""), dtype=object).reshape(len(users), width)
+    seen = seen or rows_of_users
+    hidden = [[row[0] for row in rows] + [""] * (max(map(len, seen)) - len(rows)) for rows in seen]
+    return {
+        c.USER_ID: users,
+        c.HISTORY_MOVIE_ID: history.astype(str),
+        c.HISTORY_RATING: np.array(column(1, 0.0), np.float32).reshape(len(users), width),
+        c.HISTORY_TIMESTAMP: np.array(column(2, 0), np.int64).reshape(len(users), width),
+        c.QUERY_TIMESTAMP: [0] * len(users),
+        c.SEEN_MOVIE_ID: np.array(hidden, dtype=object).reshape(len(users), -1).astype(str),
+        c.EXCLUDE_MOVIE_ID: np.array([list(exclude)] * len(users), dtype=object).reshape(len(users), -1).astype(str),
+        c.K: [k] * len(users) if isinstance(k, int) else k,
+    }
+
+
+def movies(answer):
+    return [[movie.decode() for movie in row if movie] for row in answer[c.MOVIE_ID].numpy()]
+
+
+def test_every_user_is_shown_the_one_movie_that_is_left(model, states):
+    users = [user for user in states if user[0] == "u"]
+    answer = model.recommend_for_history(**request(users, [known(states, user) for user in users]))
+    assert [row[0] for row in movies(answer)] == [states[user][-1][0] for user in users]
+
+
+def test_titles_and_scores_belong_to_the_movies(model, checkerboard, states):
+    answer = model.recommend_for_history(**request(["u0"], [known(states, "u0")], k=18))
+    movie_id, title, score = (answer[name].numpy()[0] for name in (c.MOVIE_ID, c.MOVIE_TITLE, c.SCORE))
+    titles = {movie: title for movie, (title, _) in checkerboard.movies.items()} | {"": ""}
+    assert [text.decode() for text in title] == [titles[movie.decode()] for movie in movie_id]
+    assert np.isneginf(score).tolist() == (movie_id == b"").tolist()
+    found = movies(answer)[0]
+    assert len(found) == len(set(found)) == 18 - 7
+    assert set(found) == set(checkerboard.movies) - {row[0] for row in known(states, "u0")}
+    assert (np.diff(answer[c.SCORE].numpy()[0, : len(found)]) <= 0).all()
+
+
+def test_signatures_are_the_contracts(model):
+    assert set(model.signatures) == set(c.RETRIEVAL_SIGNATURES)
+    listed = {
+        name: (sorted(function.structured_input_signature[1]), sorted(function.structured_outputs))
+        for name, function in model.signatures.items()
+    }
+    state = [c.USER_ID, c.HISTORY_MOVIE_ID, c.HISTORY_RATING, c.HISTORY_TIMESTAMP, c.QUERY_TIMESTAMP]
+    answer = sorted([c.MOVIE_ID, c.MOVIE_TITLE, c.SCORE])
+    assert listed == {
+        c.SERVING_DEFAULT: ([c.EXAMPLES], answer),
+        c.RECOMMEND: (sorted([c.USER_ID, c.EXCLUDE_MOVIE_ID, c.K]), answer),
+        c.RECOMMEND_FOR_HISTORY: (sorted([*state, c.SEEN_MOVIE_ID, c.EXCLUDE_MOVIE_ID, c.K]), answer),
+        c.SIMILAR: (sorted([c.MOVIE_ID, c.K]), answer),
+        c.POPULAR: ([c.K], answer),
+        c.EVALUATE: (sorted([*state, c.SEEN_MOVIE_ID, c.EXCLUDE_MOVIE_ID, c.POSITIVE_MOVIE_ID]), [c.RANK_OUT]),
+        c.EMBED_QUERY: (sorted(state), [c.EMBEDDING]),
+        c.EMBED_CANDIDATE: ([c.MOVIE_ID], [c.EMBEDDING]),
+    }
+
+
+def test_an_unknown_users_list_follows_the_history_given(model, states):
+    even, odd = known(states, "u0"), known(states, "u1")
+    answer = model.recommend_for_history(**request(["stranger"] * 3, [even, odd, []], k=6))
+    lists = movies(answer)
+    assert lists[0][0] == states["u0"][-1][0]
+    assert lists[1][0] == states["u1"][-1][0]
+    assert len(lists[2]) == 6
+    assert len({tuple(row) for row in lists}) == 3
+    assert np.isfinite(answer[c.SCORE].numpy()).all()
+
+
+def test_unknown_user_in_the_snapshot_is_one_without_history(model):
+    stored = model.recommend(["stranger", "nobody"], [[], []], [6, 6])
+    explicit = model.recommend_for_history(**request(["stranger", "nobody"], [[], []], k=6))
+    assert movies(stored) == movies(explicit)
+
+
+def test_recommend_reads_the_snapshot_of_everything_known(model, states):
+    """The test rows too: nobody wants to be shown what they rated last."""
+    users = ["u0", "u1", "late"]
+    stored = model.recommend(users, [[], [], []], [18] * 3)
+    explicit = model.recommend_for_history(**request(users, [states[user] for user in users], k=18))
+    assert movies(stored) == movies(explicit)
+    np.testing.assert_allclose(stored[c.SCORE], explicit[c.SCORE], rtol=1e-5)
+    assert states["u0"][-1][0] not in movies(stored)[0]
+    assert ONLY_IN_TEST not in movies(stored)[2]
+
+
+def test_mixed_k_k_beyond_the_catalog_and_exclusions(model, states):
+    users, rows = ["u0", "u1", "stranger"], [known(states, "u0"), known(states, "u1"), []]
+    full = movies(model.recommend_for_history(**request(users, rows, k=1000)))
+    assert [len(row) for row in full] == [11, 11, 18]
+    mixed = model.recommend_for_history(**request(users, rows, k=[1, 1000, 3]))
+    assert mixed[c.MOVIE_ID].shape == [3, 1000]
+    assert movies(mixed) == [full[0][:1], full[1], full[2][:3]]
+    assert np.isneginf(mixed[c.SCORE].numpy()[0, 1:]).all()
+    without = model.recommend_for_history(**request(users, rows, k=4, exclude=(full[0][0], "", "no such movie")))
+    assert movies(without)[0] == full[0][1:5]
+
+
+def test_seen_is_what_is_masked_history_is_what_is_read(model, states):
+    rows = known(states, "u0")
+    unmasked = movies(model.recommend_for_history(**request(["u0"], [rows], seen=[[("",)]], k=18)))[0]
+    assert {row[0] for row in rows} <= set(unmasked)
+    masked = movies(model.recommend_for_history(**request(["u0"], [rows], k=18)))[0]
+    assert [movie for movie in unmasked if movie in masked] == masked
+
+
+def test_movies_nobody_knows_do_not_disturb_a_history(model, states):
+    rows = known(states, "u0")
+    strange = [("nope", 3.0, rows[-1][2] + 10**6, 0, "train")]
+    with_them = model.recommend_for_history(**request(["u0"], [rows[:3] + strange + rows[3:] + strange]))
+    without = model.recommend_for_history(**request(["u0"], [rows]))
+    assert movies(with_them) == movies(without)
+    np.testing.assert_allclose(with_them[c.SCORE], without[c.SCORE], rtol=1e-6)
+
+
+def test_only_the_newest_rows_of_a_long_history_are_read(model, states):
+    odd, even = known(states, "u1"), known(states, "u0")
+    long = [(movie, stars, 1000 + n, 0, "train") for n, (movie, stars, *_) in enumerate(odd * 30)]
+    tail = [(*row[:2], 10**6 + n, 0, "train") for n, row in enumerate(even * 8)][-f.HISTORY_LENGTH :]
+    whole = model.embed_query(*list(request(["x"], [long + tail]).values())[:5])[c.EMBEDDING]
+    end = model.embed_query(*list(request(["x"], [tail]).values())[:5])[c.EMBEDDING]
+    np.testing.assert_allclose(whole, end, rtol=1e-5)
+
+
+def test_a_movie_nobody_rated_is_found_by_its_facts(model, states):
+    """An even movie without a row: even users get it before every odd one."""
+    users = ["u0", "u4", "u8"]
+    for row in movies(model.recommend_for_history(**request(users, [states[u] for u in users], k=18))):
+        odd = [place for place, movie in enumerate(row) if int(movie[1:]) % 2 and movie != NEVER_RATED]
+        assert row.index(NEVER_RATED) < min(odd)
+
+
+def test_serving_default_reads_the_examples_history_or_else_the_snapshot(model, states):
+    rows = known(states, "u1")
+    pad = f.HISTORY_LENGTH - len(rows)
+    with_history = toy_world.example(
+        {
+            "user_id": "u0",
+            "history_movie_id": [""] * pad + [row[0] for row in rows],
+            "history_rating": [0.0] * pad + [row[1] for row in rows],
+            "history_timestamp": [0] * pad + [row[2] for row in rows],
+        },
+        (f.USER_ID, *f.HISTORY),
+    )
+    user_alone = toy_world.example({"user_id": "u2"}, (f.USER_ID,))
+    examples = [row.SerializeToString() for row in (with_history, user_alone)]
+    answer = model.serving_default(examples)
+    assert answer[c.MOVIE_ID].shape == [2, c.DEFAULT_K]
+    explicit = model.recommend_for_history(**request(["u0"], [rows], k=c.DEFAULT_K))
+    assert movies(answer)[0] == movies(explicit)[0]
+    assert movies(answer)[1] == movies(model.recommend(["u2"], [[]], [c.DEFAULT_K]))[0]
+
+
+def test_similar_is_the_same_colour_and_never_the_movie_itself(model):
+    answer = model.similar(["m0", "m3", "nope"], [3, 3, 3])
+    lists = movies(answer)
+    for movie, row in zip((0, 3), lists, strict=False):
+        assert f"m{movie}" not in row
+        assert all(int(other[1:]) % 2 == movie % 2 or other == NEVER_RATED for other in row)
+    assert lists[2] == []
+    assert np.abs(answer[c.SCORE].numpy()[:2]).max() <= 1.0 + 1e-6
+
+
+def test_popular_counts_fit_rows(model, states):
+    counts = {}
+    for user in states:
+        for row in known(states, user):
+            counts[row[0]] = counts.get(row[0], 0) + 1
+    answer = model.popular([20])
+    found = movies(answer)[0]
+    assert answer[c.SCORE].numpy()[0, : len(found)].tolist() == [counts[movie] for movie in found]
+    assert sorted(found) == sorted(counts)
+    assert answer[c.SCORE].numpy()[0, 0] == max(counts.values())
+
+
+def test_evaluate_gives_the_place_in_the_full_list(model, states):
+    inputs_ = request(["u0", "u1"], [known(states, "u0"), known(states, "u1")], k=1000, exclude=("m2",))
+    full = movies(model.recommend_for_history(**inputs_))
+    del inputs_[c.K]
+    seen = states["u0"][0][0]
+    asked = [[full[0][0], full[0][6], seen, "", "nope", "m2"], [full[1][3], "", "", "", "", "m2"]]
+    ranks = model.evaluate(**inputs_, positive_movie_id=np.array(asked))[c.RANK_OUT]
+    assert ranks.dtype == tf.int32
+    assert ranks.numpy().tolist() == [[1, 7, 0, 0, 0, 0], [4, 0, 0, 0, 0, 0]]
+
+
+def test_scores_are_the_products_of_the_embeddings(model, checkerboard, states):
+    """NumPy = the graph: embeddings multiplied, masked and sorted outside give the same list."""
+    users, rows = ["u0", "u1", "stranger"], [known(states, "u0"), known(states, "u1"), []]
+    asked = request(users, rows, k=[4, 20, 9])
+    candidates = model.embed_candidate(list(checkerboard.movies))[c.EMBEDDING].numpy()
+    queries = model.embed_query(*list(asked.values())[:5])[c.EMBEDDING].numpy()
+    index = {movie: n for n, movie in enumerate(checkerboard.movies)}
+    seen = np.array([[index.get(movie, -1) for movie in row] for row in asked[c.SEEN_MOVIE_ID]])
+    best = top_k.top_k_numpy(top_k.mask_numpy(queries @ candidates.T, seen), np.array(asked[c.K]))
+    answer = model.recommend_for_history(**asked)
+    names = [*checkerboard.movies, ""]
+    assert [[names[n] for n in row if n >= 0] for row in best.position] == movies(answer)
+    np.testing.assert_allclose(best.score, answer[c.SCORE], rtol=1e-4)
+    assert (model.embed_candidate(["nope"])[c.EMBEDDING].numpy() == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({c.K: [0]}, "k is at least 1, not"),
+        ({c.K: [c.MAX_K + 1]}, f"k is at most {c.MAX_K}, not"),
+        ({c.K: [3, 3]}, "k needs as many rows as the other inputs, not"),
+        ({c.SEEN_MOVIE_ID: np.full([1, c.MAX_EXCLUDE + 1], "m1")}, f"seen_movie_id has at most {c.MAX_EXCLUDE}"),
+        ({c.HISTORY_RATING: np.zeros([1, 2], np.float32)}, "are equally long, not"),
+    ],
+)
+def test_requests_beyond_the_limits_are_refused_with_the_reason(model, states, changes, message):
+    asked = {**request(["u0"], [known(states, "u0")]), **changes}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(message)):
+        model.recommend_for_history(**asked)
+
+
+def test_batches_beyond_the_limit_are_refused(model):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most {c.MAX_BATCH} requests in a batch, not"):
+        model.popular([1] * (c.MAX_BATCH + 1))
+
+
+def test_an_empty_batch_is_answered(model):
+    answer = model.recommend([], np.zeros([0, 0], str), np.zeros([0], np.int32))
+    assert answer[c.MOVIE_ID].shape == [0, 0]
+
+
+FRESH_PROCESS = """
+import json, sys
+import numpy as np, tensorflow as tf
+path, asked = sys.argv[1], json.load(sys.stdin)
+kinds = {"history_rating": np.float32, "history_timestamp": np.int64, "query_timestamp": np.int64, "k": np.int32}
+asked = {name: np.array(value, kinds.get(name, str)) for name, value in asked.items()}
+loaded = tf.saved_model.load(path)
+eager = loaded.signatures["recommend_for_history"](**{name: tf.constant(value) for name, value in asked.items()})
+with tf.compat.v1.Session(graph=tf.Graph()) as session:
+    graph = tf.compat.v1.saved_model.load(session, ["serve"], path)
+    signature = graph.signature_def["recommend_for_history"]
+    feeds = {signature.inputs[name].name: value for name, value in asked.items()}
+    session_answer = session.run({name: info.name for name, info in signature.outputs.items()}, feeds)
+print(json.dumps({
+    "ours": sorted(name for name in sys.modules if name.split(".")[0] in ("trainer_modules", "tensorflow_transform")),
+    "eager": [eager["movie_id"].numpy().astype(str).tolist(), eager["score"].numpy().astype(float).tolist()],
+    "session": [session_answer["movie_id"].astype(str).tolist(), session_answer["score"].astype(float).tolist()],
+}))
+"""
+
+
+def test_a_fresh_process_without_our_code_gives_the_same_answers(retrieval_path, model, states):
+    """TensorFlow alone, by both loaders: so all operations are stock ones."""
+    asked = request(["u0", "u3", "stranger"], [known(states, "u0"), known(states, "u3"), []], k=[3, 9, 6])
+    sent = {name: np.asarray(value).tolist() for name, value in asked.items()}
+    result = subprocess.run(
+        [sys.executable, "-c", FRESH_PROCESS, retrieval_path], input=json.dumps(sent),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout.splitlines()[-1])
+    assert told["ours"] == []
+    here = model.recommend_for_history(**asked)
+    for loader in ("eager", "session"):
+        found, score = told[loader]
+        assert found == here[c.MOVIE_ID].numpy().astype(str).tolist()
+        np.testing.assert_allclose(score, here[c.SCORE], rtol=1e-5)
+
+
+def test_training_says_how_it_goes(retrieval_path, retrieval_log):
+    epochs = RETRIEVAL_CONFIG["hyperparameters"]["num_epochs"]
+    tuning = [line for line in retrieval_log if re.match(r"tuning: epoch \d+/\d+  loss \d", line)]
+    assert len(tuning) == epochs
+    assert all(re.search(r"eval ndcg_at_10 [01]\.\d{4}  \d+ examples/s$", line) for line in tuning)
+    assert float(re.search(r"eval ndcg_at_10 ([\d.]+)", tuning[-1])[1]) == pytest.approx(1.0, abs=0.05)
+    best = int(re.search(r"epoch (\d+) was best", "\n".join(retrieval_log))[1])
+    assert len([line for line in retrieval_log if line.startswith("refit: epoch")]) == best
+
+
+def test_same_seed_same_model_and_no_snapshot_changes_no_explicit_answer(artifacts, states, model, tmp_path):
+    retrieval.run_fn(artifacts.fn_args(tmp_path / "model", {**RETRIEVAL_CONFIG, "user_snapshot": False}))
+    again = tf.saved_model.load(str(tmp_path / "model"))
+    asked = request(["u0", "u1", "stranger"], [known(states, "u0"), known(states, "u1"), []], k=18)
+    one, other = model.recommend_for_history(**asked), again.recommend_for_history(**asked)
+    assert movies(one) == movies(other)
+    np.testing.assert_array_equal(one[c.SCORE], other[c.SCORE])
+    # Every user is one without rows now.
+    answer = again.recommend(["u0"], [[]], [18])
+    assert movies(answer) == movies(again.recommend_for_history(**request(["u0"], [[]], k=18)))
+    assert movies(answer) != movies(model.recommend(["u0"], [[]], [18]))
+
+
+def test_bad_configurations_are_refused_before_anything_is_read(artifacts, tmp_path):
+    with pytest.raises(ValueError, match="No retrieval family 'als'"):
+        retrieval.run_fn(artifacts.fn_args(tmp_path, {**RETRIEVAL_CONFIG, "family": "als"}))
+    wrong = {**RETRIEVAL_CONFIG, "hyperparameters": {"learning_rat": 0.1}}
+    with pytest.raises(ValueError, match="no hyperparameter learning_rat"):
+        retrieval.run_fn(artifacts.fn_args(tmp_path, wrong))
+
+
+def test_without_eval_rows_nothing_can_be_tuned(artifacts, tmp_path):
+    world = toy_world.World([("a", "m0", 3.0, 5), ("b", "m1", 3.0, 6)], {}, {})
+    toy_world.write_examples(toy_world.user_state_examples(world), tmp_path / "state")
+    arguments = artifacts.fn_args(tmp_path / "model", RETRIEVAL_CONFIG)
+    arguments.user_state_uri = str(tmp_path / "state")
+    with pytest.raises(ValueError, match="eval split has no rows"):
+        retrieval.run_fn(arguments)
+
+
+def test_a_model_that_holds_dicts_is_saved(model, tmp_path):
+    """tf.Module wraps dicts that are put on it; both the wrapped and their tensors must survive saving."""
+
+    class Holder(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights_by_name = {"a": tf.Variable(2.0), "nested": {"b": [tf.Variable(3.0)]}}
+            self.settings = {"plain": 1}
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.float32)], autograph=False)
+        def product(self, x):
+            return {"y": x * self.weights_by_name["a"] * self.weights_by_name["nested"]["b"][0]}
+
+    holder = Holder()
+    tf.saved_model.save(holder, str(tmp_path), signatures={"product": holder.product})
+    assert tf.saved_model.load(str(tmp_path)).signatures["product"](x=tf.constant(2.0))["y"].numpy() == 12.0
+
+
+def test_test_rows_train_nothing(artifacts, model):
+    """A movie with test rows alone has its facts' vector: the unknown id's and nothing else."""
+    catalog = inputs.load_catalog(artifacts.catalog_uri, artifacts.transform_output)
+    assert catalog.movie_index[17] == f.OOV_INDEX
+    assert ONLY_IN_TEST not in movies(model.popular([20]))[0]
