@@ -40,10 +40,10 @@ def train(data: RetrievalData, values: Mapping[str, Any], seed: int) -> Towers:
     """
     p = hyperparameters.parse(TwoTower, values)
     num_epochs = tune(data, p, seed)
-    _LOG.info("tuning: epoch %d was best on eval; refitting on train + eval", num_epochs)
+    _LOG.info("retrieval: epoch %d was best on eval; fitting anew on train + eval", num_epochs)
 
     def report(epoch: int, model: TwoTowerModel, loss: float, rate: float) -> None:
-        _LOG.info("refit: epoch %d/%d  loss %.3f  %.0f examples/s", epoch, num_epochs, loss, rate)
+        _LOG.info("retrieval refit: epoch %d/%d, loss %.3f, %.0f examples/s", epoch, num_epochs, loss, rate)
 
     model = fit(data.fit, data, p, seed, num_epochs, report)
     return Towers(model.candidate_tower.vectors().numpy(), ServedQueryTower(model.query_tower))
@@ -65,7 +65,7 @@ def tune(data: RetrievalData, p: TwoTower, seed: int) -> int:
         query = model.queries(vectors, asked.user_index, asked.history.position, asked.history.timestamp)[:, 0]
         found[epoch] = retrieval_evaluation.ndcg_at_10(query, vectors, asked)
         _LOG.info(
-            "tuning: epoch %d/%d  loss %.3f  eval ndcg_at_10 %.4f  %.0f examples/s",
+            "retrieval tuning: epoch %d/%d, loss %.3f, eval ndcg_at_10 %.4f, %.0f examples/s",
             epoch, p.num_epochs, loss, found[epoch], rate,
         )  # fmt: skip
 

@@ -308,12 +308,12 @@ def test_a_fresh_process_without_our_code_gives_the_same_answers(retrieval_path,
 
 def test_training_says_how_it_goes(retrieval_path, retrieval_log):
     epochs = RETRIEVAL_CONFIG["hyperparameters"]["num_epochs"]
-    tuning = [line for line in retrieval_log if re.match(r"tuning: epoch \d+/\d+  loss \d", line)]
+    tuning = [line for line in retrieval_log if re.match(r"retrieval tuning: epoch \d+/\d+, loss \d", line)]
     assert len(tuning) == epochs
-    assert all(re.search(r"eval ndcg_at_10 [01]\.\d{4}  \d+ examples/s$", line) for line in tuning)
+    assert all(re.search(r"eval ndcg_at_10 [01]\.\d{4}, \d+ examples/s$", line) for line in tuning)
     assert float(re.search(r"eval ndcg_at_10 ([\d.]+)", tuning[-1])[1]) == pytest.approx(1.0, abs=0.05)
     best = int(re.search(r"epoch (\d+) was best", "\n".join(retrieval_log))[1])
-    assert len([line for line in retrieval_log if line.startswith("refit: epoch")]) == best
+    assert len([line for line in retrieval_log if line.startswith("retrieval refit: epoch")]) == best
 
 
 def test_same_seed_same_model_and_no_snapshot_changes_no_explicit_answer(artifacts, states, model, tmp_path):
