@@ -33,7 +33,7 @@ lint: setup ## ruff and mypy
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	@.uv/bin/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
-	  --extra dev pyproject.toml -o requirements.lock
+	  --extra dev --extra kubeflow --extra annoy --extra scann pyproject.toml -o requirements.lock
 
 clean: ## Remove runs, caches and environments
 	rm -rf runs .cache .venv .uv build *.egg-info
