@@ -5,6 +5,7 @@ The only module that reads settings from files.
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import re
 from dataclasses import field
@@ -36,6 +37,16 @@ class Gate:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class FamilyPreset:
+    """What holds of a model family when it is chosen in the place of a data set's own."""
+
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    """As Model's."""
+    gates: dict[str, dict[str, Gate]] = field(default_factory=dict)
+    """As Model's."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Model:
     """One of the two models."""
 
@@ -45,10 +56,12 @@ class Model:
     """The family's own settings (trainer_modules/hyperparameters.py says which); unnamed ones keep their defaults."""
     gates: dict[str, dict[str, Gate]] = field(default_factory=dict)
     """Split -> metric -> corridor; "fold" is every fold. A split without gates is judged by its baselines alone."""
+    families: dict[str, FamilyPreset] = field(default_factory=dict)
+    """Family -> what it has here if it is chosen: hyperparameters and gates above are those of `family`."""
 
     def __post_init__(self) -> None:
         # One that no split has would never be looked at.
-        for name in self.gates:
+        for name in itertools.chain(self.gates, *(preset.gates for preset in self.families.values())):
             if name != splits.FOLD and splits.parse(name).name != name:
                 raise InputError(f"gates of split {name!r}: write {splits.parse(name).name!r}")
 
@@ -160,7 +173,7 @@ def load(
 ) -> Settings:
     """The data set's preset, if it has one, then the user's file, then the overrides that are not None.
 
-    Who names another family than the one below gets none of that family's hyperparameters and gates.
+    Who names another family than the one below gets that family's own from `families`, and of the one below nothing.
 
     Args:
       dataset: chooses the preset.
@@ -199,10 +212,11 @@ def _parse(content: bytes, name: str) -> dict[str, Any]:
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`under` with `over` laid on it, table by table; a table of another family replaces the one below."""
+    """`under` with `over` laid on it, table by table; where a family is named, on what `under` has of that family."""
     result = dict(under)
     if "family" in over and over["family"] != under.get("family"):
-        return dict(over)
+        families = under.get("families", {})
+        result = {**families.get(over["family"], {}), "families": families}
     for name, value in over.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict)
         result[name] = _merged(result[name], value) if both else value

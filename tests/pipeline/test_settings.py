@@ -17,14 +17,38 @@ def test_file_and_command_line_lie_over_the_preset(tmp_path):
 
 
 def test_another_family_inherits_nothing(tmp_path):
-    found = settings.load("ml-latest-small", retrieval_family="autorec")
-    assert found.retrieval == settings.Model(family="autorec")
+    found = settings.load("ml-latest-small", retrieval_family="autorec").retrieval
+    assert (found.family, found.hyperparameters, found.gates) == ("autorec", {}, {})
     assert settings.load("ml-latest-small", retrieval_family="two_tower") == settings.load("ml-latest-small")
     path = tmp_path / "mine.toml"
     path.write_text('[retrieval]\nfamily = "autorec"\nhyperparameters = { hidden_units = 8 }\n')
     assert settings.load("ml-100k", path).retrieval.hyperparameters == {"hidden_units": 8}
     assert settings.load("ml-100k", path).retrieval.gates == {}
     assert settings.load("ml-100k", path, retrieval_family="popularity").retrieval.hyperparameters == {}
+
+
+def test_another_family_has_the_presets_of_its_own(tmp_path):
+    preset = tmp_path / "preset.toml"
+    preset.write_text("""
+        [ranking]
+        family = "deep"
+        hyperparameters = { factors = 8 }
+        gates.random.rmse.max = 0.9
+        [ranking.families.bias]
+        hyperparameters = { user_shrinkage = 2.0, movie_shrinkage = 1.0 }
+        gates.random.rmse.max = 0.99
+    """)
+    under = settings._parse(preset.read_bytes(), "preset")
+    over = {"ranking": {"family": "bias", "hyperparameters": {"movie_shrinkage": 4.0}}}
+    found = settings.Settings(**settings._merged(under, over)).ranking
+    assert found.hyperparameters == {"user_shrinkage": 2.0, "movie_shrinkage": 4.0}
+    assert found.gates_of(splits.parse("random"))["rmse"].max == 0.99
+    same = settings.Settings(**settings._merged(under, {"ranking": {"family": "deep"}})).ranking
+    assert same.hyperparameters == {"factors": 8} and same.gates["random"]["rmse"].max == 0.9
+    back = settings._merged(settings._merged(under, over), {"ranking": {"family": "bias"}})
+    assert settings.Settings(**back).ranking == found
+    with pytest.raises(ValueError, match="by_moon"):
+        settings.Model("deep", families={"bias": settings.FamilyPreset(gates={"by_moon": {}})})
 
 
 @pytest.mark.parametrize(
