@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from components import evaluation_data, explicit_state
+from components import slices as slices_by
 from components.evaluation_data import Catalog, Ragged, UserStates
 from trainer_modules import contract, metrics
 from trainer_modules import features as f
@@ -71,9 +72,9 @@ def read_queries(examples_uri: str, user_state_uri: str, catalog: Catalog) -> Qu
         state=np.where((state >= 0) & (np.diff(states.row_splits)[state] > 0), state, -1),
         states=states,
         facts={
-            "user_gender": _first_values(rows[f.USER_GENDER.name], str)[first_row],
-            "user_age": _first_values(
-                rows[f.RAW_USER_AGE.name], _age_group, otherwise=rows[f.BUCKETIZED_USER_AGE.name]
+            "user_gender": slices_by.first_values(rows[f.USER_GENDER.name], str)[first_row],
+            "user_age": slices_by.first_values(
+                rows[f.RAW_USER_AGE.name], slices_by.age_group, otherwise=rows[f.BUCKETIZED_USER_AGE.name]
             )[first_row],
         },
     )
@@ -224,19 +225,3 @@ def _grouped(values: np.ndarray, group: np.ndarray, num_groups: int) -> Ragged:
     """[T] values and the group, 0 to num_groups - 1, of each -> one list per group."""
     lengths = np.bincount(group, minlength=num_groups)
     return Ragged(values[np.argsort(group, kind="stable")], np.concatenate([[0], np.cumsum(lengths)]))
-
-
-def _first_values(column: Ragged, name_of: Callable[[float], str], otherwise: Ragged | None = None) -> np.ndarray:
-    """The first value of each row, named; "" where there is none here and none in `otherwise`."""
-    known = column.lengths > 0
-    names = np.full(len(known), "", dtype=object)
-    names[known] = [name_of(value) for value in column.values[column.row_splits[:-1][known]]]
-    if otherwise is not None:
-        names = np.where(known, names, _first_values(otherwise, name_of))
-    return names
-
-
-def _age_group(years: float) -> str:
-    bounds = [0, *map(int, f.AGE_BOUNDARIES)]
-    index = int(np.searchsorted(bounds, years, side="right")) - 1
-    return f"{bounds[index]}-{bounds[index + 1] - 1}" if index + 1 < len(bounds) else f"{bounds[index]}+"

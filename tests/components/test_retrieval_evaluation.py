@@ -119,11 +119,6 @@ def test_several_positives_of_one_user_fall_into_their_own_slices():
     assert parts["positive_fit_rows=10-99"]["metrics"]["recall_at_100"] == 0.0
 
 
-@pytest.mark.parametrize("years, group", [(3, "0-17"), (18, "18-24"), (24.9, "18-24"), (55, "50-55"), (73, "56+")])
-def test_ages_fall_into_groups(years, group):
-    assert retrieval_protocol._age_group(years) == group
-
-
 @pytest.mark.parametrize(
     "arguments, gates, reason",
     [
