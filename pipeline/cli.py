@@ -21,6 +21,7 @@ DONE, FAULT, BAD_INPUT, NOT_BLESSED = 0, 1, 2, 3
 
 _DATASETS = ", ".join([*EDITIONS, OWN_FILES])
 _RETRIEVAL_FAMILIES = ", ".join(hyperparameters.RETRIEVAL)
+_RANKING_FAMILIES = ", ".join(hyperparameters.RANKING)
 _F = TypeVar("_F", bound=Callable[..., Any])
 _PATH = click.Path(path_type=pathlib.Path)
 
@@ -105,6 +106,7 @@ def cli() -> None:
 @click.option("--spans", help="all (default), or last:K: only the K newest spans that were ingested.")
 @click.option("--warm-start", is_flag=True, default=None, help="Continue from the last blessed models of the root.")
 @click.option("--retrieval", "retrieval_family", help=f"Model family: {_RETRIEVAL_FAMILIES}. Default: two_tower.")
+@click.option("--ranking", "ranking_family", help=f"Model family: {_RANKING_FAMILIES}. Default: deep.")
 @_seed_option
 @click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")
 @click.option(

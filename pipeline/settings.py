@@ -126,9 +126,12 @@ class Settings:
             editions.get_edition(self.dataset).with_fold(split.fold)
         if self.one_call and contract.RETRIEVAL not in self.models:
             raise InputError(f"one_call needs a retrieval model, and split {split.name} has none")
-        if self.retrieval.family not in hyperparameters.RETRIEVAL:
-            known = ", ".join(hyperparameters.RETRIEVAL)
-            raise InputError(f"retrieval is {self.retrieval.family!r}; the families are: {known}")
+        for name, family, known in (
+            (contract.RETRIEVAL, self.retrieval.family, hyperparameters.RETRIEVAL),
+            (contract.RANKING, self.ranking.family, hyperparameters.RANKING),
+        ):
+            if family not in known:
+                raise InputError(f"{name} is {family!r}; the families are: {', '.join(known)}")
         named = (self.ratings, self.movies, self.ratings_columns, self.movies_columns, self.rating_range)
         if self.dataset == editions.OWN_FILES and ((self.ratings is None) != (self.movies is None) or self.data_dir):
             raise InputError("dataset csv needs --ratings FILE and --movies FILE, and takes no --data-dir")
@@ -169,6 +172,7 @@ def load(
     dataset: str = "sample",
     settings_path: pathlib.Path | None = None,
     retrieval_family: str | None = None,
+    ranking_family: str | None = None,
     **overrides: Any,
 ) -> Settings:
     """The data set's preset, if it has one, then the user's file, then the overrides that are not None.
@@ -179,6 +183,7 @@ def load(
       dataset: chooses the preset.
       settings_path: a TOML file with any of Settings' fields.
       retrieval_family: short for the override retrieval = {"family": ...}.
+      ranking_family: the same of ranking.
       **overrides: fields of Settings, as the command line gives them; None means not given.
 
     Raises:
@@ -195,8 +200,9 @@ def load(
         except OSError as error:
             raise InputError(f"--settings {settings_path}: {error.strerror}; give a readable TOML file") from error
         values = _merged(values, _parse(content, str(settings_path)))
-    if retrieval_family is not None:
-        overrides["retrieval"] = {"family": retrieval_family}
+    for name, family in ((contract.RETRIEVAL, retrieval_family), (contract.RANKING, ranking_family)):
+        if family is not None:
+            overrides[name] = {"family": family}
     values = _merged(values, {name: value for name, value in overrides.items() if value is not None})
     try:
         return Settings(**{**values, "dataset": dataset})

@@ -25,6 +25,7 @@ import tensorflow_recommenders as tfrs
 from trainer_modules import features as f
 from trainer_modules import hyperparameters, inputs, ranking_training
 from trainer_modules.ranking_data import FACTS, RankingData, Rows
+from trainer_modules.ranking_scorer import Fitted
 from trainer_modules.warm_start import Weights, vocabulary_keys
 
 Tables = Mapping[str, tf.Tensor | tf.Variable]
@@ -234,12 +235,12 @@ class DeepScorer(tf.Module):
         self._num_movies = catalog.num_movies
 
     def __call__(self, query: Mapping[str, tf.Tensor], position: tf.Tensor) -> tf.Tensor:
-        """ranking_signatures.Scorer: [B] and [B, H], int32 [B, M] -> stars [B, M]."""
+        """ranking_scorer.Scorer: [B] and [B, H], int32 [B, M] -> stars [B, M]."""
         row = tf.where(position >= 0, position, self._num_movies)
         return stars_of(self._tables, query_of(self._tables, query), tf.gather(self._movies, row))
 
 
-def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> DeepScorer:
+def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     """Finds the number of epochs on eval, then fits a new model on train and eval with it.
 
     Args:
@@ -248,11 +249,11 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> DeepScorer:
       seed: the same seed gives the same model on the same machine.
     """
     settings = hyperparameters.parse(hyperparameters.DeepRanking, values)
-    model = ranking_training.tune_and_refit(
+    model, notes = ranking_training.tune_and_refit(
         lambda rows: DeepRanking(data, rows, settings, seed), data.train, data.tuned_on, data.fit, settings, seed
     )
     data.warm_start.keep(model.named_weights)
-    return DeepScorer(model, data.catalog)
+    return Fitted(DeepScorer(model, data.catalog), notes)
 
 
 def _facts_by_movie_index(data: RankingData) -> tuple[np.ndarray, np.ndarray]:

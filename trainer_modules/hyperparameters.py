@@ -50,6 +50,18 @@ class DeepRanking(RankingTraining):
 
 
 @dataclasses.dataclass(frozen=True)
+class Bias:
+    """The ranking family "bias"."""
+
+    user_shrinkage: float = 5.0
+    """What a user's own |bias|^2 costs, in squared stars: as many rows of evidence against a bias of one star."""
+    movie_shrinkage: float = 3.0
+    """The same for a movie's own."""
+    side_shrinkage: float = 10.0
+    """The same for what an age group, a gender, an occupation, a genre or a bin of years adds."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TwoTower:
     """Retrieval: the query is a weighted mean of the user's last movies, the candidate a movie; score: dot product.
 
@@ -138,6 +150,10 @@ RETRIEVAL = {
     "popularity": Popularity,
 }
 """What may be set of each retrieval family, by its name."""
+
+
+RANKING = {"deep": DeepRanking, "bias": Bias}
+"""The same of each ranking family."""
 
 
 def parse(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from trainer_modules import deep_ranking, ranking_data, ranking_signatures, warm_start
+from trainer_modules import bias_ranking, deep_ranking, ranking_data, ranking_signatures, warm_start
+from trainer_modules.epochs import write_epochs
 
 if TYPE_CHECKING:  # TFX takes long to import
     from tfx.components.trainer.fn_args_utils import FnArgs
 
-FAMILIES = {"deep": deep_ranking.fit}
-"""Each takes RankingData, its hyperparameters and a seed, tunes, refits, and gives a ranking_signatures.Scorer."""
+FAMILIES = {"deep": deep_ranking.fit, "bias": bias_ranking.fit}
+"""Each takes RankingData, its hyperparameters and a seed, tunes, refits, and gives a ranking_scorer.Fitted."""
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -24,7 +25,8 @@ def run_fn(fn_args: FnArgs) -> None:
     if config["family"] not in FAMILIES:
         raise ValueError(f"There is no ranking family {config['family']!r}. Choose one of: {', '.join(FAMILIES)}.")
     data = ranking_data.load(fn_args, warm_start.load(fn_args, config["family"]))
-    scorer = FAMILIES[config["family"]](data, config["hyperparameters"], config["seed"])
-    ranking_signatures.export(scorer, data, fn_args.serving_model_dir, config["user_snapshot"])
+    fitted = FAMILIES[config["family"]](data, config["hyperparameters"], config["seed"])
+    write_epochs(fitted.epochs, fn_args.model_run_dir)
+    ranking_signatures.export(fitted.scorer, data, fn_args.serving_model_dir, config["user_snapshot"])
     model_uri = posixpath.dirname(fn_args.serving_model_dir)
     data.warm_start.save(model_uri, config["family"], data.transform_output, *data.fit_ids)

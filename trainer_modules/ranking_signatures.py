@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +12,7 @@ from trainer_modules import contract as c
 from trainer_modules import features as f
 from trainer_modules import inputs
 from trainer_modules.ranking_data import FACTS, RankingData
+from trainer_modules.ranking_scorer import Scorer
 from trainer_modules.signatures import EXAMPLE_SPEC, QUERY, SPECS, CatalogNames, TransformedQuery, checked, specs
 from trainer_modules.snapshot import History, UserSnapshot
 from trainer_modules.transform_graph import TransformGraph
@@ -20,21 +20,6 @@ from trainer_modules.transform_graph import TransformGraph
 _LOG = logging.getLogger("movierec.ranking")
 
 _MOVIES_SPEC = tf.TensorSpec([None, None], tf.string, c.MOVIE_ID)
-
-
-class Scorer(Protocol):
-    """A fitted family: a tf.Module that holds all it needs, in variables, and stock operations only."""
-
-    def __call__(self, query: Mapping[str, tf.Tensor], position: tf.Tensor) -> tf.Tensor:
-        """Predicts stars.
-
-        Args:
-          query: the features of ranking_data.QUERY by name, [B] and [B, HISTORY_LENGTH]: what is known of each user.
-          position: int32 [B, M], catalog positions, -1 for a movie that is not in the catalog.
-
-        Returns:
-          float32 [B, M], stars: finite; they are clipped to the rating range elsewhere.
-        """
 
 
 class RankingModel(tf.Module):

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from trainer_modules import features as f
+from trainer_modules.epochs import Note
 from trainer_modules.hyperparameters import RankingTraining
 from trainer_modules.ranking_data import Rows
 from trainer_modules.training import compiled_step
@@ -29,7 +30,7 @@ def tune_and_refit(
     fit: Rows,
     settings: RankingTraining,
     seed: int,
-) -> tfrs.Model:
+) -> tuple[tfrs.Model, tuple[Note, ...]]:
     """Trains twice.
 
     Args:
@@ -41,18 +42,20 @@ def tune_and_refit(
       seed: of the order of the rows.
 
     Returns:
-      The second model, fitted on train and eval for as many epochs as were best for the first.
+      The second model, fitted on train and eval for as many epochs as were best for the first; and a note of every
+      epoch.
 
     Raises:
       ValueError: no epoch had a finite eval RMSE.
     """
-    num_epochs = _best_num_epochs(build(train), train, eval_rows, settings, seed)
+    num_epochs, notes = _best_num_epochs(build(train), train, eval_rows, settings, seed)
     model = build(fit)
     epochs = _epochs(model, fit, settings, seed)
     for number in range(1, num_epochs + 1):
-        loss, rows_per_s = next(epochs)
+        loss, rmse, rows_per_s = next(epochs)
+        notes.append({"phase": "refit", "epoch": number, "train_rmse": rmse})
         _LOG.info("ranking refit: epoch %d/%d, loss %.4f, %.0f examples/s", number, num_epochs, loss, rows_per_s)
-    return model
+    return model, tuple(notes)
 
 
 def batches(rows: Rows, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
@@ -70,6 +73,8 @@ class _Epoch(NamedTuple):
     """What one pass over the rows gave."""
 
     loss: float
+    rmse: float
+    """As the training saw the rows: with what it drops of them, before each step."""
     rows_per_s: float
 
 
@@ -89,22 +94,24 @@ def _epochs(model: tfrs.Model, rows: Rows, settings: RankingTraining, seed: int)
         model.reset_metrics()
         for batch in dataset:
             seen = step(batch)
-        yield _Epoch(float(seen["mean_loss"]), num_rows / (time.perf_counter() - start_s))
+        yield _Epoch(float(seen["mean_loss"]), float(seen["rmse"]), num_rows / (time.perf_counter() - start_s))
 
 
 def _best_num_epochs(
     model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int
-) -> int:
-    """Trains until eval gets no better; the number of epochs at which it was best."""
+) -> tuple[int, list[Note]]:
+    """Trains until eval gets no better; the number of epochs at which it was best, and a note of each."""
     judge = tf.function(model.test_step, autograph=False)  # for the reason that compiled_step gives
     judged = batches(eval_rows, _EVAL_BATCH).cache()
     epochs = _epochs(model, train, settings, seed)
     best, best_rmse = 0, float("inf")
+    notes: list[Note] = []
     for number in range(1, settings.max_epochs + 1):
-        loss, rows_per_s = next(epochs)
+        loss, train_rmse, rows_per_s = next(epochs)
         model.reset_metrics()
         for batch in judged:
             rmse = float(judge(batch)["rmse"])
+        notes.append({"phase": "tuning", "epoch": number, "train_rmse": train_rmse, "eval_rmse": rmse})
         _LOG.info(
             "ranking tuning: epoch %d/%d, loss %.4f, eval RMSE %.4f, %.0f examples/s",
             number, settings.max_epochs, loss, rmse, rows_per_s,
@@ -119,4 +126,4 @@ def _best_num_epochs(
             f" {settings.learning_rate:g} in the ranking hyperparameters."
         )
     _LOG.info("ranking: best eval RMSE %.4f after %d epochs; fitting anew on train + eval", best_rmse, best)
-    return best
+    return best, notes

@@ -6,8 +6,8 @@ import posixpath
 from typing import Any
 
 from trainer_modules import autorec, matrix_factorization, popularity, two_tower_training, warm_start
+from trainer_modules.epochs import write_epochs
 from trainer_modules.retrieval_data import load
-from trainer_modules.retrieval_fitting import write_epochs
 from trainer_modules.retrieval_model import export
 
 FAMILIES = {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import logging
-import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,16 +13,13 @@ import tensorflow as tf
 
 from trainer_modules import features as f
 from trainer_modules import metrics, retrieval_evaluation
+from trainer_modules.epochs import Note
 from trainer_modules.inputs import UserStates
 from trainer_modules.retrieval_data import RetrievalData
 from trainer_modules.retrieval_evaluation import Queries
 from trainer_modules.towers import Towers
 
-EPOCHS_FILE = "epochs.csv"
-
 _LOG = logging.getLogger("movierec")
-
-Note = dict[str, float | str]
 
 
 class Epoch(NamedTuple):
@@ -108,18 +103,6 @@ def held_out_rmse(
     query = np.asarray(query_vectors)[np.repeat(np.arange(len(asked.num_relevant)), asked.num_relevant)]
     score = np.einsum("pd,pd->p", query, candidate_vectors[asked.positive])
     return metrics.rmse(target_of(asked.positive_rating), score)
-
-
-def write_epochs(notes: Sequence[Note], folder: str) -> None:
-    """Writes EPOCHS_FILE into the model run's folder: a row for every epoch; nothing where there were none."""
-    if not notes:
-        return
-    columns = list(dict.fromkeys(name for note in notes for name in note))
-    tf.io.gfile.makedirs(folder)
-    with tf.io.gfile.GFile(str(pathlib.PurePosixPath(folder) / EPOCHS_FILE), "w") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(notes)
 
 
 def _timed(fit: Fit, states: UserStates, num_epochs: int) -> Iterator[tuple[int, Epoch, float]]:

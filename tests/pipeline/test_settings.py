@@ -9,9 +9,9 @@ from pipeline import settings
 
 def test_file_and_command_line_lie_over_the_preset(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('seed = 3\nkeep_versions = 2\n[ranking]\nfamily = "other"\n')
+    path.write_text('seed = 3\nkeep_versions = 2\n[ranking.hyperparameters]\nfactors = 3\n')
     found = settings.load("ml-100k", path, seed=11, split=None)
-    assert (found.seed, found.keep_versions, found.ranking.family) == (11, 2, "other")
+    assert (found.seed, found.keep_versions, found.ranking.hyperparameters) == (11, 2, {"factors": 3})
     assert found.retrieval == settings.load("ml-100k").retrieval
     assert found.root_path.name == "ml-100k-leave_last_out"
 

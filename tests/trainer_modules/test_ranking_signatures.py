@@ -1,5 +1,6 @@
 """The ranking SavedModel, trained on a world whose answer is known, asked as a server would ask it."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -125,6 +126,18 @@ def test_signatures_are_the_contract(served):
     assert seen[c.SERVING_DEFAULT][0] == [(c.EXAMPLES, "string", [None])]
     assert seen[c.POPULAR][0] == [(c.K, "int32", [None])]
     assert [name for name, _, _ in seen[c.POPULAR][1]] == [c.MOVIE_ID, c.MOVIE_TITLE, c.SCORE]
+
+
+def test_every_epoch_is_noted(model_path):
+    with open(f"{model_path}-run/epochs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    tuning = [row for row in rows if row["phase"] == "tuning"]
+    refit = [row for row in rows if row["phase"] == "refit"]
+    assert rows == [*tuning, *refit] and 0 < len(refit) <= len(tuning)
+    assert [int(row["epoch"]) for row in tuning] == list(range(1, len(tuning) + 1))
+    best = min(tuning, key=lambda row: float(row["eval_rmse"]))
+    assert len(refit) == int(best["epoch"]) and not refit[0]["eval_rmse"]
+    assert float(refit[-1]["train_rmse"]) < float(refit[0]["train_rmse"])
 
 
 def test_learns_what_biases_cannot(served, artifacts, world):
