@@ -1,5 +1,8 @@
 """AtomicPush: all blessed and validated models of a run become one new version, at once; or nothing is pushed.
 
+Forced, it does without the evaluations' blessings, never without infra validation's, and keeps with the version which
+ones were missing.
+
 Retrieval is optional: a run that trains ranking alone pushes ranking alone. So is the one-call model. Each model is
 pushed with the requests that infra validation asked it, as warm-up.
 
@@ -31,6 +34,8 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from components import baseline, evaluation_report, file_trees, model_store
 from trainer_modules import contract
 
+_INFRA_BLESSING = "infra_blessing"
+
 _LOG = logging.getLogger("movierec.push")
 
 
@@ -40,6 +45,7 @@ class AtomicPushSpec(component_spec.ComponentSpec):
     PARAMETERS: ClassVar = {
         "destination": component_spec.ExecutionParameter(type=str),
         "keep_versions": component_spec.ExecutionParameter(type=int),
+        "force": component_spec.ExecutionParameter(type=int, optional=True),
         "push_id": component_spec.ExecutionParameter(type=str, optional=True),
         "code": component_spec.ExecutionParameter(type=str, optional=True),
     }
@@ -64,7 +70,7 @@ class Driver(dsl_driver.BaseDriver, portable_driver.BaseDriver):
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         output = driver_output_pb2.DriverOutput()
         push_id = ""  # what is not blessed is not pushed, whatever the destination holds
-        if not _not_blessed(execution_info.input_dict):
+        if not _in_the_way(execution_info.input_dict, execution_info.exec_properties):
             with tempfile.TemporaryDirectory() as folder:
                 sources = _sources(execution_info.input_dict, folder)
                 held = model_store.holding(execution_info.exec_properties["destination"], sources)
@@ -85,12 +91,15 @@ class Executor(base_executor.BaseExecutor):
         note = artifact_utils.get_single_instance(output_dict["pushed_model"])
         destination = exec_properties["destination"]
         model_store.recover(destination)
-        not_blessed = _not_blessed(input_dict)
-        if not_blessed:
-            reason = f"nothing is pushed: not blessed by {', '.join(not_blessed)}"
+        in_the_way = _in_the_way(input_dict, exec_properties)
+        if in_the_way:
+            reason = f"nothing is pushed: not blessed by {', '.join(in_the_way)}"
             _mark(note, destination, pushed=False, version=None, reason=reason, record={})
             return
         origin: dict[str, Any] = {"push_id": exec_properties.get("push_id") or uuid.uuid4().hex}
+        overruled = _not_blessed(input_dict)
+        if overruled:
+            origin["forced_without"] = overruled
         for name in _models(input_dict):
             model = artifact_utils.get_single_instance(input_dict[f"{name}_model"])
             origin[f"{name}_model_id"], origin[f"{name}_model_uri"] = model.id, model.uri
@@ -110,10 +119,16 @@ def _not_blessed(input_dict: Mapping[str, Any]) -> list[str]:
     """The blessings that are none."""
     return [
         name
-        for name in (*(f"{model}_blessing" for model in contract.MODELS), "infra_blessing")
+        for name in (*(f"{model}_blessing" for model in contract.MODELS), _INFRA_BLESSING)
         if input_dict.get(name)
         and not evaluation_report.is_blessed(artifact_utils.get_single_instance(list(input_dict[name])))
     ]
+
+
+def _in_the_way(input_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]) -> list[str]:
+    """The blessings that are none and wanted."""
+    not_blessed = _not_blessed(input_dict)
+    return [name for name in not_blessed if name == _INFRA_BLESSING or not exec_properties.get("force")]
 
 
 def _sources(input_dict: Mapping[str, Any], folder: str) -> dict[str, model_store.Source]:
@@ -166,6 +181,7 @@ class AtomicPush(base_component.BaseComponent):
         infra_blessing: types.BaseChannel,
         destination: str,
         keep_versions: int = 5,
+        force: bool = False,
         code: str = "",
     ):
         """Makes the component.
@@ -176,6 +192,7 @@ class AtomicPush(base_component.BaseComponent):
           infra_blessing: the verdict on all of them, and the requests that warm them up.
           destination: local folder above the models' own, which servers watch.
           keep_versions: versions kept there, the new one included; at least 1.
+          force: push though an evaluation did not bless; the version's record names what it was forced without.
           code: digest of the code behind this component, for the cache.
         """
         spec = AtomicPushSpec(
@@ -184,6 +201,7 @@ class AtomicPush(base_component.BaseComponent):
             infra_blessing=infra_blessing,
             destination=destination,
             keep_versions=keep_versions,
+            force=int(force),
             code=code,
             pushed_model=types.Channel(type=standard_artifacts.PushedModel),
         )

@@ -1,17 +1,20 @@
-"""What both evaluations write: metrics.json, the blessing as TFX's own Evaluator leaves it, and a line for the log."""
+"""What both evaluations write: metrics.json, slices.csv, the blessing as TFX's Evaluator leaves it, a line to log."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tfx import types
 from tfx.dsl.io import fileio
 
 METRICS_FILE = "metrics.json"
+SLICES_FILE = "slices.csv"
 BLESSED_FILE = "BLESSED"
 NOT_BLESSED_FILE = "NOT_BLESSED"
 LOWER_IS_BETTER = ("rmse", "mae")
@@ -20,22 +23,36 @@ _LOG = logging.getLogger("movierec.evaluation")
 
 
 def write_report(evaluation: types.Artifact, report: Mapping[str, Any]) -> None:
-    """Writes metrics.json into the ModelEvaluation artifact's folder and tells the log the verdict.
+    """Writes metrics.json and slices.csv into the ModelEvaluation artifact's folder and tells the log the verdict.
 
     Args:
       evaluation: the artifact.
       report: {"model", "split", "num_queries" or "num_rows", "metrics": {name: value}, "baselines": {name: metrics},
         "last_blessed": {"version", "metrics", "gated", "note"} or None, "warm_start": {"num_known", "note", "refused"}
-        or None, "slices": [{"slice", "num", "metrics"}],
+        or None, "slices": [{"slice", "num", "metrics", and maybe "beside": {name: metrics}}],
         "blessed": bool, "reasons": [one line per refusal]}.
     """
     fileio.makedirs(evaluation.uri)
     with fileio.open(f"{evaluation.uri}/{METRICS_FILE}", "w") as file:
         file.write(json.dumps(report, indent=1) + "\n")
+    with fileio.open(f"{evaluation.uri}/{SLICES_FILE}", "w") as file:
+        file.write(_slices_csv(report["slices"]))
     if report["blessed"]:
         _LOG.info("%s model blessed", report["model"])
     for reason in report["reasons"]:
         _LOG.warning("%s model not blessed: %s", report["model"], reason)
+
+
+def _slices_csv(slices: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each slice and each model that was measured on it."""
+    names = list(dict.fromkeys(name for part in slices for name in part["metrics"]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["slice", "num", "model", *names], lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for part in slices:
+        for model, found in {"candidate": part["metrics"], **part.get("beside", {})}.items():
+            writer.writerow({"slice": part["slice"], "num": part["num"], "model": model, **found})
+    return text.getvalue()
 
 
 def write_blessing(

@@ -41,6 +41,7 @@ class InfraValidationSpec(component_spec.ComponentSpec):
         "first_answer_s": component_spec.ExecutionParameter(type=float),
         "answer_s": component_spec.ExecutionParameter(type=float),
         "memory_mib": component_spec.ExecutionParameter(type=int),
+        "force": component_spec.ExecutionParameter(type=int, optional=True),
         "num_refusals": component_spec.ExecutionParameter(type=int, optional=True),
         "code": component_spec.ExecutionParameter(type=str, optional=True),
     }
@@ -92,7 +93,7 @@ class Executor(base_executor.BaseExecutor):
             if name in models
             and not evaluation_report.is_blessed(artifact_utils.get_single_instance(input_dict[f"{name}_blessing"]))
         ]
-        if not_blessed:
+        if not_blessed and not exec_properties.get("force"):
             reason = f"not tried: the evaluation did not bless the {' and the '.join(not_blessed)} model"
             _LOG.info("infra validation %s", reason)
         else:
@@ -157,13 +158,15 @@ class InfraValidation(base_component.BaseComponent):
         first_answer_s: float = 60.0,
         answer_s: float = 5.0,
         memory_mib: int = 4096,
+        force: bool = False,
         code: str = "",
     ):
         """Makes the component.
 
         Args:
           models: ranking, retrieval or not, the one-call model or not: name -> candidate, served beside the others.
-          blessings: ranking and retrieval -> the evaluations' verdicts; without one of them no server is started.
+          blessings: ranking and retrieval -> the evaluations' verdicts; without one of them no server is started,
+            unless forced.
           user_state: real users; requests name some of them, with histories that are made up.
           rating_min: fewest stars an answer may hold.
           rating_max: most.
@@ -171,6 +174,7 @@ class InfraValidation(base_component.BaseComponent):
           first_answer_s: for each answer; a model's first ones are slow.
           answer_s: for each answer to one user when it is asked for again: what clients wait by default.
           memory_mib: the most the server may need: the container's limit in serving/deploy/kubernetes.
+          force: whether models that are not blessed are tried too.
           code: digest of the code behind this component, for the cache.
         """
         spec = InfraValidationSpec(
@@ -183,6 +187,7 @@ class InfraValidation(base_component.BaseComponent):
             first_answer_s=first_answer_s,
             answer_s=answer_s,
             memory_mib=memory_mib,
+            force=int(force),
             code=code,
             blessing=types.Channel(type=standard_artifacts.InfraBlessing),
         )

@@ -18,7 +18,7 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components import baseline as baselines_of
-from components import evaluation_data, evaluation_report, retrieval_protocol
+from components import evaluation_data, evaluation_report, retrieval_protocol, retrieval_slices
 from components.evaluation_data import Catalog, Ragged
 from components.retrieval_protocol import Queries
 from trainer_modules import baselines, contract, features, metrics
@@ -26,6 +26,7 @@ from trainer_modules import baselines, contract, features, metrics
 GATED = "ndcg_at_10"
 """What popularity and the last blessed model must be beaten in."""
 RECENT_HALF_LIFE_DAYS = 3.0
+LAST_BLESSED = "last_blessed"
 NEVER_BLESSED = ("popularity",)
 """Families that are the baselines themselves, whatever their half-life."""
 
@@ -103,8 +104,10 @@ def evaluate(
       family: of the candidate; one of NEVER_BLESSED is measured and refused.
 
     Returns:
-      The content of metrics.json (evaluation_report.write_report) and "users_per_s"; the last blessed model's record
-      also holds "difference": mean, low and high end of candidate less baseline in GATED.
+      The content of metrics.json (evaluation_report.write_report) and "users_per_s"; "intervals": metric -> low and
+      high end of the candidate's, "differences": popularity, recent_popularity and last_blessed -> metric -> mean, low
+      and high end of candidate less that, all of 95 % and paired over users; and the last blessed model's record also
+      holds "difference", that in GATED.
     """
     catalog = evaluation_data.read_catalog(catalog_uri)
     queries = retrieval_protocol.read_queries(examples_uri, user_state_uri, catalog)
@@ -119,16 +122,21 @@ def evaluate(
     position = position[position >= 0]
     popular = baselines.popularity(position, catalog.num_movies)
     recent = baselines.recent_popularity(position, timestamp, catalog.num_movies, RECENT_HALF_LIFE_DAYS)
-    floor = {}
+    lists, floor, differences = {"candidate": recommended}, {}, {}
     for name, score in (("popularity", popular), ("recent_popularity", recent)):
-        by_score = retrieval_protocol.recommend_by_score(score, queries, seen)
-        floor[name] = _summary(by_score, retrieval_protocol.measure(by_score, queries.positives), catalog)
+        lists[name] = retrieval_protocol.recommend_by_score(score, queries, seen)
+        of_score = retrieval_protocol.measure(lists[name], queries.positives)
+        floor[name] = _summary(lists[name], of_score, catalog)
+        differences[name] = _difference(measured, of_score)
 
     candidate = _summary(recommended, measured, catalog)
     movie_id = catalog.movie_id[queries.positives.values]
     test_pairs = evaluation_data.pairs(np.repeat(queries.user_id, queries.positives.lengths), movie_id)
     warm_start = baselines_of.warm_start(posixpath.dirname(saved_model_path), test_pairs)
-    compared = _compare(baseline, measured, queries, catalog, test_pairs) if baseline else None
+    compared = None
+    if baseline:
+        compared, differences[LAST_BLESSED], of_baseline = _compare(baseline, measured, queries, catalog, test_pairs)
+        lists |= {} if of_baseline is None else {LAST_BLESSED: of_baseline}
     reasons = [
         *([f"the family {family} is a baseline and is never blessed"] if family in NEVER_BLESSED else []),
         *_faults(recommended, seen),
@@ -141,7 +149,7 @@ def evaluate(
         *_worse_than_baseline(compared),
         *baselines_of.refusal(warm_start),
     ]
-    shown = {"candidate": candidate, **floor} | ({"last blessed": compared["metrics"]} if compared else {})
+    shown = {"candidate": candidate, **floor} | ({LAST_BLESSED: compared["metrics"]} if compared else {})
     _LOG.info(
         "retrieval, %d test users, NDCG@10: %s",
         len(queries.user_id),
@@ -155,7 +163,9 @@ def evaluate(
         "baselines": floor,
         "last_blessed": compared,
         "warm_start": warm_start,
-        "slices": retrieval_protocol.slices(recommended, queries, measured, popular.astype(int)),
+        "intervals": _interval(measured),
+        "differences": {name: found for name, found in differences.items() if found},
+        "slices": retrieval_slices.slices(lists, queries, catalog, catalog_uri, popular.astype(int)),
         "blessed": not reasons,
         "reasons": reasons,
         "users_per_s": round(users_per_s, 1),
@@ -163,8 +173,25 @@ def evaluate(
 
 
 def _summary(recommended: np.ndarray, measured: dict[str, np.ndarray], catalog: Catalog) -> dict[str, float]:
-    coverage = metrics.coverage_at_k(recommended, catalog.num_movies, 10)
-    return {**retrieval_protocol.summary(measured), retrieval_protocol.COVERAGE: coverage}
+    return {
+        **retrieval_protocol.summary(measured),
+        retrieval_protocol.COVERAGE: metrics.coverage_at_k(recommended, catalog.num_movies, 10),
+        retrieval_protocol.GINI: metrics.gini_at_k(recommended, catalog.num_movies, 10),
+    }
+
+
+def _interval(measured: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Metric -> low and high end."""
+    low, high = retrieval_protocol.bootstrap_interval(np.stack(list(measured.values()), axis=1))
+    return {name: {"low": float(low[n]), "high": float(high[n])} for n, name in enumerate(measured)}
+
+
+def _difference(measured: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Metric -> mean, low and high end of candidate less other, user by user."""
+    difference = {name: measured[name] - other[name] for name in measured}
+    return {
+        name: {"mean": float(difference[name].mean()), **ends} for name, ends in _interval(difference).items()
+    }
 
 
 def _compare(
@@ -173,24 +200,24 @@ def _compare(
     queries: Queries,
     catalog: Catalog,
     test_pairs: np.ndarray,
-) -> dict[str, Any]:
-    """The last blessed model on the same queries."""
+) -> tuple[dict[str, Any], dict[str, dict[str, float]], np.ndarray | None]:
+    """The last blessed model on the same queries: its record, the differences, its lists."""
     try:
         recommended = retrieval_protocol.recommend(baseline.saved_model_path, queries, catalog)
     except Exception as error:  # whatever is wrong with an old model must not keep a new one back
         note = baselines_of.cannot_answer(error)
-        return {"version": baseline.version, "metrics": {}, "gated": False, "note": note, "difference": None}
+        return {"version": baseline.version, "metrics": {}, "gated": False, "note": note, "difference": None}, {}, None
     of_baseline = retrieval_protocol.measure(recommended, queries.positives)
-    difference = measured[GATED] - of_baseline[GATED]
-    low, high = retrieval_protocol.bootstrap_interval(difference)
+    differences = _difference(measured, of_baseline)
     note = baselines_of.objection(baseline, test_pairs)
-    return {
+    record = {
         "version": baseline.version,
         "metrics": _summary(recommended, of_baseline, catalog),
         "gated": not note,
         "note": note,
-        "difference": {"mean": float(difference.mean()), "low": low, "high": high},
+        "difference": differences[GATED],
     }
+    return record, differences, recommended
 
 
 def _worse_than_baseline(compared: dict[str, Any] | None) -> list[str]:

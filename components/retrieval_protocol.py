@@ -27,9 +27,7 @@ QUERY_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "mrr_at_100": lambda hit, num_relevant: metrics.mrr_at_k(hit, 100),
 }
 COVERAGE = "coverage_at_10"
-FIT_ROW_BUCKETS = (("0", 0, 1), ("1-9", 1, 10), ("10-99", 10, 100), ("100+", 100, np.inf))
-"""Slices of the positives by how often their movie occurs in the fit rows: name, at least, below."""
-
+GINI = "gini_at_10"
 _BATCH = 256
 
 
@@ -168,57 +166,24 @@ def summary(measured: dict[str, np.ndarray], chosen: np.ndarray | slice = slice(
     return {name: float(values[chosen].mean()) for name, values in measured.items()}
 
 
-def slices(
-    recommended: np.ndarray, queries: Queries, measured: dict[str, np.ndarray], fit_rows: np.ndarray
-) -> list[dict[str, object]]:
-    """The metrics of some kinds of users and of positives.
-
-    Args:
-      recommended: [Q, NUM_RECOMMENDED].
-      queries: of which.
-      measured: what `measure` said of them.
-      fit_rows: int [N], fit rows of each movie.
-
-    Returns:
-      [{"slice", "num" (queries), "metrics"}]; kinds that do not occur are left out. A slice of positives counts, for
-      each query that has some of that kind, those alone.
-    """
-    warm = queries.state >= 0
-    chosen = {"warm": warm, "cold": ~warm}
-    for prefix, names in queries.facts.items():
-        chosen |= {f"{prefix}={name}": names == name for name in np.unique(names[names != ""])}
-    found: list[dict[str, object]] = [
-        {"slice": name, "num": int(mask.sum()), "metrics": summary(measured, mask)}
-        for name, mask in chosen.items()
-        if mask.any()
-    ]
-    positives = queries.positives
-    query = np.repeat(np.arange(len(queries.user_id)), positives.lengths)
-    times = fit_rows[positives.values]
-    for name, low, high in FIT_ROW_BUCKETS:
-        wanted = (times >= low) & (times < high)
-        asked, number = np.unique(query[wanted], return_inverse=True)
-        if len(asked):
-            part = _grouped(positives.values[wanted], number, len(asked))
-            of_part = summary(measure(recommended[asked], part))
-            found.append({"slice": f"positive_fit_rows={name}", "num": len(asked), "metrics": of_part})
-    return found
-
-
 def bootstrap_interval(
-    difference: np.ndarray, num_resamples: int = 1000, seed: int = 7
-) -> tuple[float, float]:
-    """The 95 % interval of a mean over users, by the percentile bootstrap.
+    values: np.ndarray, num_resamples: int = 1000, seed: int = 7
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % intervals of means over users, by the percentile bootstrap.
 
     Args:
-      difference: [Q], candidate less baseline, user by user.
+      values: [Q, ...], user by user: a metric, or what the candidate has more of it than another model. Differences of
+        two models are paired: both are drawn with the same users.
       num_resamples: how often as many users are drawn, with replacement.
       seed: the same users are drawn each time.
+
+    Returns:
+      The lower ends [...] and the upper ends [...].
     """
     random = np.random.default_rng(seed)
-    means = [difference[random.integers(len(difference), size=len(difference))].mean() for _ in range(num_resamples)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    draws = (random.integers(len(values), size=len(values)) for _ in range(num_resamples))
+    low, high = np.percentile([values[drawn].mean(axis=0) for drawn in draws], [2.5, 97.5], axis=0)
+    return low, high
 
 
 def _grouped(values: np.ndarray, group: np.ndarray, num_groups: int) -> Ragged:

@@ -114,6 +114,7 @@ def cli() -> None:
     help="Logged requests (TFRecords of PredictionLogs), or a folder of them, to compare with; may be repeated.",
 )
 @click.option("--user-snapshot/--no-user-snapshot", default=None, help="Whether models carry users' histories.")
+@click.option("--force", is_flag=True, default=None, help="Push models that are not blessed, if they can be served.")
 @click.option("--one-call/--no-one-call", default=None, help="Whether to push a third model: both stages in one graph.")
 @click.option("--settings", "settings_path", type=_PATH, help="A TOML file with any setting (pipeline/settings.py).")
 @click.option("--demo", is_flag=True, help="Then serve the models and ask for one user's recommendations.")
@@ -288,15 +289,16 @@ def rollback(
 
 @cli.command()
 @_root_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: every metric of every model.")
-def metrics(root: pathlib.Path | None, as_json: bool) -> None:
+@click.option("--slices", is_flag=True, help="Also by kinds of users and movies: warm and cold, popularity, genre, ...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: every metric of every model, slices included.")
+def metrics(root: pathlib.Path | None, slices: bool, as_json: bool) -> None:
     """Show the last run's metrics beside popularity, biases and the last blessed models."""
     from pipeline import root as roots
     from pipeline import screens
     from pipeline.lineage import Lineage
 
     found = roots.find(root)
-    screens.show_metrics(found, Lineage(found).metrics(), as_json)
+    screens.show_metrics(found, Lineage(found).metrics(), as_json, slices)
 
 
 @cli.command()

@@ -177,6 +177,7 @@ def create_pipeline(
         user_state=ingest.outputs["user_state"],
         rating_min=source.rating_range[0],
         rating_max=source.rating_range[1],
+        force=settings.force,
         code=digests.infra_validation,
     )
 
@@ -187,6 +188,7 @@ def create_pipeline(
         infra_blessing=infra.outputs["blessing"],
         destination=str(root / "models"),
         keep_versions=settings.keep_versions,
+        force=settings.force,
         code=digests.push,
     )
 

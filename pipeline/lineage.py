@@ -99,7 +99,10 @@ class Lineage:
         return next(iter(self._component_runs(self._store.get_executions_by_id(ids))), None) if ids else None
 
     def metrics(self, run_id: str | None = None) -> dict[str, Any]:
-        """What the evaluations of a run found: model -> its metrics.json, with baselines and blessing."""
+        """What the evaluations of a run found: model -> its metrics.json, with baselines and blessing.
+
+        A model that was pushed without being blessed also has "forced_version".
+        """
         found: dict[str, Any] = {}
         runs = {run.component: run for run in self.components(run_id)}
         for model, component in EVALUATIONS.items():
@@ -107,6 +110,11 @@ class Lineage:
             path = pathlib.Path(artifact.uri) / "metrics.json" if artifact else None
             if path is not None and path.is_file():
                 found[model] = json.loads(path.read_text())
+        push = runs["AtomicPush"].output("pushed_model") if "AtomicPush" in runs else None
+        version = push.properties.get("pushed_version") if push else None
+        for report in found.values():
+            if version and not report["blessed"]:
+                report["forced_version"] = version
         return found
 
     def pushed(self) -> list[dict[str, Any]]:
@@ -116,6 +124,7 @@ class Lineage:
             {
                 "version": version,
                 "pushed_at": record["pushed_at"],
+                "forced_without": record.get("forced_without", []),
                 "on_disk": all((models_path / name / version).is_dir() for name in _models(record)),
                 "models": {name: self._model_source(record[f"{name}_model_id"]) for name in _models(record)},
             }

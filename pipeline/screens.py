@@ -15,7 +15,7 @@ import rich.console
 import rich.table
 
 from components import editions
-from pipeline import figures
+from pipeline import figures, slice_screen
 
 if TYPE_CHECKING:
     from components.description import Description
@@ -48,15 +48,16 @@ def show_outcome(outcome: Outcome) -> None:
         console.print(f"NOT pushed ({outcome.elapsed_s:.0f} s). The log of the run: {outcome.log_path}")
         return
     what = "pushed as" if outcome.new else "nothing new to push: it is"
-    blessed = "Both models" if len(found) > 1 else f"The {next(iter(found))} model"
-    console.print(f"{blessed} blessed, {what} version {outcome.pushed_version} ({outcome.elapsed_s:.0f} s):")
+    models = "Both models" if len(found) > 1 else f"The {next(iter(found))} model"
+    blessed = f"{models} blessed" if all(report["blessed"] for report in found.values()) else "NOT blessed, but forced"
+    console.print(f"{blessed}, {what} version {outcome.pushed_version} ({outcome.elapsed_s:.0f} s):")
     for model in (*found, "both"):
         path = outcome.root_path / "models" / model / outcome.pushed_version
         if path.is_dir():
             console.print(f"  {path}")
 
 
-def show_metrics(root: pathlib.Path, found: dict[str, Any], as_json: bool) -> None:
+def show_metrics(root: pathlib.Path, found: dict[str, Any], as_json: bool, by_slice: bool = False) -> None:
     """Every model's metrics with their baselines."""
     identity = json.loads((root / "root.json").read_text())
     synthetic = editions.is_synthetic(identity["dataset"])
@@ -83,6 +84,10 @@ def show_metrics(root: pathlib.Path, found: dict[str, Any], as_json: bool) -> No
         if report.get("warm_start"):
             console.print(f"{model} model: {report['warm_start']['note']}")
         console.print("blessed" if report["blessed"] else f"NOT blessed: {'; '.join(report['reasons'])}")
+        if forced := report.get("forced_version"):
+            console.print(f"pushed all the same, by --force, as version {forced}")
+    for table in slice_screen.tables(found) if by_slice else ():
+        console.print(table)
     if synthetic:
         console.print(SYNTHETIC, style="bold")
 
@@ -121,7 +126,8 @@ def show_lineage(lineage: Lineage, as_json: bool) -> None:
     console.print(table)
     for version in pushed:
         there = "" if version["on_disk"] else ", no longer on disk"
-        console.print(f"version {version['version']}, pushed {version['pushed_at']}{there}")
+        forced = f", by --force without {', '.join(version['forced_without'])}" if version["forced_without"] else ""
+        console.print(f"version {version['version']}, pushed {version['pushed_at']}{forced}{there}")
         for name, source in version["models"].items():
             data = source["data"]
             numbers = json.loads(data["spans"] or "[]")

@@ -110,6 +110,8 @@ class Settings:
     """Whether the served models carry what each user has rated. It is personal data inside a model file."""
     one_call: bool = False
     """Whether a third model is pushed beside the two: both stages in one graph, for clients that ask once."""
+    force: bool = False
+    """Push models though an evaluation did not bless them, if they answer as infra validation wants."""
     keep_versions: int = pydantic.Field(default=5, ge=1)
     """Pushed versions kept on disk, the newest included."""
     retrieval: Model = field(default_factory=lambda: Model(family="two_tower"))

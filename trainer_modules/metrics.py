@@ -75,6 +75,26 @@ def coverage_at_k(recommended: np.ndarray, num_movies: int, k: int) -> float:
     return float((shown >= 0).sum() / num_movies)
 
 
+def gini_at_k(recommended: np.ndarray, num_movies: int, k: int) -> float:
+    """How unevenly the first k places of all lists are shared out among the movies: the Gini coefficient.
+
+    0: every movie of the catalog is shown equally often; near 1: a few movies have all the places. With x_(1) <= ... <=
+    x_(N) the number of times each movie is shown, it is sum_i (2 i - N - 1) x_(i) / (N sum_i x_(i)).
+
+    Args:
+      recommended: int [Q, K], catalog positions, negative where padded.
+      num_movies: N, size of the catalog.
+      k: how far down the lists count.
+
+    Returns:
+      0 to 1; 0 where nothing is shown.
+    """
+    shown = recommended[:, :k]
+    times = np.sort(np.bincount(shown[shown >= 0], minlength=num_movies))
+    weight = 2 * np.arange(1, num_movies + 1) - num_movies - 1
+    return float(weight @ times / (num_movies * max(times.sum(), 1)))
+
+
 def rmse(stars: np.ndarray, predicted: np.ndarray) -> float:
     """Root of the mean squared error, in stars. Both [R]."""
     return float(np.sqrt(np.mean((np.asarray(stars, np.float64) - predicted) ** 2)))

@@ -12,7 +12,7 @@ from components import atomic_push, model_store
 from trainer_modules import contract
 
 
-def graph(root, retrieval_path, ranking_path, verdicts=(1, 1, 1)):
+def graph(root, retrieval_path, ranking_path, verdicts=(1, 1, 1), force=False):
     data = {"retrieval": retrieval_path, "ranking": ranking_path} if retrieval_path else {"ranking": ranking_path}
     parts, models, blessings = [], {}, {}
     for (name, path), verdict in zip(data.items(), verdicts[:-1], strict=True):
@@ -25,7 +25,7 @@ def graph(root, retrieval_path, ranking_path, verdicts=(1, 1, 1)):
     infra = toy_components.ToyInfraBlessing(verdict=verdicts[-1])
     push = atomic_push.AtomicPush(
         models=models, blessings=blessings, infra_blessing=infra.outputs["blessing"],
-        destination=str(root / "models"), keep_versions=2, code="c",
+        destination=str(root / "models"), keep_versions=2, force=force, code="c",
     )  # fmt: skip
     return [*parts, infra, push]
 
@@ -45,9 +45,9 @@ class Root:
     def __init__(self, path, toys):
         self.path, self.toys = path, toys
 
-    def run(self, retrieval, verdicts=(1, 1, 1)):
+    def run(self, retrieval, verdicts=(1, 1, 1), force=False):
         """(all from the cache?, pushed, version) of a run."""
-        parts = graph(self.path, self.toys.get(f"retrieval {retrieval}"), self.toys["ranking A"], verdicts)
+        parts = graph(self.path, self.toys.get(f"retrieval {retrieval}"), self.toys["ranking A"], verdicts, force)
         found = toy_components.run(self.path, parts)
         self.cached, outputs = found["AtomicPush"]
         self.all_cached = all(cached for cached, _ in found.values())
@@ -102,6 +102,18 @@ def test_what_is_not_blessed_is_not_pushed(tmp_path, toys, verdicts, named):
     assert root.served() == {"ranking": [], "retrieval": []}
     assert named in root.push_json["reason"] and root.push_json["version"] is None
     assert root.run("A", verdicts) == (True, 0, "")
+
+
+def test_force_overrules_an_evaluation_and_says_so_but_not_infra_validation(tmp_path, toys):
+    root = Root(tmp_path, toys)
+    assert root.run("A", (0, 1, 1)) == (False, 0, "")
+    assert root.run("A", (0, 1, 1), force=True) == (False, 1, "1")
+    assert model_store.read_versions(tmp_path / "models")["1"]["forced_without"] == ["retrieval_blessing"]
+    assert root.push_json["forced_without"] == ["retrieval_blessing"]
+    assert root.run("A", (0, 1, 1), force=True) == (True, 1, "1")
+    assert root.run("B", (1, 1, 1), force=True) == (False, 1, "2")
+    assert "forced_without" not in model_store.read_versions(tmp_path / "models")["2"]
+    assert root.run("A", (1, 1, 0), force=True) == (False, 0, "")
 
 
 def test_ranking_is_pushed_alone_where_there_is_no_retrieval(tmp_path, toys):

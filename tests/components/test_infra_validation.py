@@ -302,6 +302,14 @@ def test_what_the_evaluation_refused_is_not_tried(tmp_path, blessed, named):
     assert named in blessing.get_string_custom_property("reason")
 
 
+def test_forced_what_the_evaluation_refused_is_tried_all_the_same(tmp_path, world, monkeypatch):
+    verdicts = ["the server did not like them"]
+    monkeypatch.setattr(infra_server, "validate", lambda *_: infra_server.Verdict(verdicts.pop(0)))
+    blessing, file, pushed = execute(tmp_path, world, blessed=(0, 1), force=1)
+    assert not verdicts and not pushed and file == "INFRA_NOT_BLESSED"
+    assert blessing.get_string_custom_property("reason") == "the server did not like them"
+
+
 def test_a_refusal_is_tried_again_and_a_success_is_kept(tmp_path, monkeypatch):
     toy_models.save(toy_models.ToyRanking(), tmp_path / "toy")
 

@@ -93,30 +93,6 @@ def test_popularity_served_by_a_model_is_popularity(world, model_path):
     assert [line for line in report["reasons"] if "does not beat popularity's" in line]
 
 
-def test_slices_are_parts_of_the_whole(world, model_path):
-    slices = {part["slice"]: part for part in evaluate(world, model_path())["slices"]}
-    assert slices["warm"]["num"] == toy_models.NUM_USERS and slices["warm"]["metrics"]["ndcg_at_10"] == 1.0
-    cold = (1 + 1 / math.log2(3)) / 2
-    assert slices["cold"]["num"] == 2 and slices["cold"]["metrics"]["ndcg_at_10"] == pytest.approx(cold)
-    assert slices["user_gender=0"]["num"] == slices["user_gender=1"]["num"] == toy_models.NUM_USERS // 2
-    buckets = [part for name, part in slices.items() if name.startswith("positive_fit_rows=")]
-    assert sum(part["num"] for part in buckets) == toy_models.NUM_USERS + 2
-
-
-def test_several_positives_of_one_user_fall_into_their_own_slices():
-    positives = evaluation_data.Ragged(np.array([3, 7, 5]), np.array([0, 2, 3]))
-    states = evaluation_data.UserStates(np.array([b"a"]), np.array([0, 0]), *(np.array([]) for _ in range(3)))
-    queries = retrieval_protocol.Queries(np.array([b"a", b"b"]), positives, np.array([-1, -1]), states, {})
-    recommended = np.full((2, 100), -1)
-    recommended[0, :2] = [7, 3]
-    measured = retrieval_protocol.measure(recommended, positives)
-    fit_rows = np.array([0, 0, 0, 0, 0, 20, 0, 200])
-    found = retrieval_protocol.slices(recommended, queries, measured, fit_rows)
-    parts = {part["slice"]: part for part in found}
-    assert "warm" not in parts and parts["cold"]["num"] == 2
-    assert parts["positive_fit_rows=0"]["metrics"]["mrr_at_100"] == 0.5
-    assert parts["positive_fit_rows=100+"]["metrics"]["mrr_at_100"] == 1.0
-    assert parts["positive_fit_rows=10-99"]["metrics"]["recall_at_100"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -162,6 +138,7 @@ def test_no_worse_than_the_last_blessed_is_blessed(world, model_path):
     report = evaluate(world, model_path(), last_blessed_of(world, model_path(ring=2.0)))
     assert report["blessed"] and report["last_blessed"]["gated"]
     assert report["last_blessed"]["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert set(report["differences"]) == {"popularity", "recent_popularity", "last_blessed"}
 
 
 def test_a_baseline_that_knows_todays_test_rows_is_shown_and_not_gated_on(world, model_path, tmp_path):
@@ -248,6 +225,8 @@ def test_the_interval_is_seeded_and_about_as_wide_as_it_should_be():
     difference = np.random.default_rng(1).normal(0.1, 1.0, 900)
     low, high = retrieval_protocol.bootstrap_interval(difference)
     assert (low, high) == retrieval_protocol.bootstrap_interval(difference)
+    both = retrieval_protocol.bootstrap_interval(np.stack([difference, difference + 1.0], axis=1))
+    np.testing.assert_allclose(both, [[low, low + 1], [high, high + 1]])
     assert (high - low) / 2 == pytest.approx(1.96 / math.sqrt(900), rel=0.15)
     assert low < difference.mean() < high
 

@@ -47,6 +47,12 @@ def test_the_one_call_model_is_validated_and_pushed_where_it_is_asked_for(tmp_pa
         components("random", tmp_path, one_call=True)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_force_reaches_validation_and_push(force, tmp_path):
+    found = components("leave_last_out", tmp_path, force=force or None)
+    assert {found[part].exec_properties["force"] for part in ("InfraValidation", "AtomicPush")} == {int(force)}
+
+
 @pytest.mark.parametrize("split", ["leave_last_out", "fold:u1"])
 def test_fit_rows_are_analysed_and_test_rows_judged(split, tmp_path):
     found = components(split, tmp_path)

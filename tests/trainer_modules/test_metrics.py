@@ -59,3 +59,13 @@ def test_errors_in_stars():
     stars, predicted = np.array([1, 2, 5]), np.array([2, 2, 3])
     assert metrics.rmse(stars, predicted) == pytest.approx(np.sqrt(5 / 3))
     assert metrics.mae(stars, predicted) == pytest.approx(1)
+
+
+def test_gini_is_that_of_the_textbook():
+    everyone_the_same = np.tile([2, 3, -1], (5, 1))
+    assert metrics.gini_at_k(everyone_the_same, 10, 3) == pytest.approx(0.8)
+    assert metrics.gini_at_k(np.arange(10).reshape(5, 2), 10, 2) == 0.0
+    assert metrics.gini_at_k(np.full((2, 3), -1), 10, 3) == 0.0
+    shown = np.array([[0], [1], [1], [1]])
+    pairs = np.abs(np.subtract.outer([1, 3, 0], [1, 3, 0])).sum() / (2 * 3 * 4)  # the mean difference's definition
+    assert metrics.gini_at_k(shown, 3, 1) == pytest.approx(pairs)
