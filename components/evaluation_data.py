@@ -128,10 +128,6 @@ def read(uri: str, split: str, features: Iterable[f.Feature]) -> dict[str, Any]:
     Raises:
       ValueError: no file, or no example in the files.
     """
-    pattern = f"{uri.rstrip('/')}/Split-{split}/*"
-    files = sorted(tf.io.gfile.glob(pattern))
-    if not files:
-        raise ValueError(f"no examples match {pattern}: the artifact lacks the split {split!r} or was deleted")
     features = tuple(features)
     spec = {
         feature.name: tf.io.RaggedFeature(tf.as_dtype(feature.dtype), row_splits_dtype=tf.int64)
@@ -139,16 +135,34 @@ def read(uri: str, split: str, features: Iterable[f.Feature]) -> dict[str, Any]:
         else tf.io.FixedLenFeature((), tf.as_dtype(feature.dtype))
         for feature in features
     }
-    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_PARSE_BATCH)
+    dataset = tf.data.TFRecordDataset(files(uri, split), compression_type="GZIP").batch(_PARSE_BATCH)
     batches = list(dataset.map(lambda serialized: tf.io.parse_example(serialized, spec)))
     if not batches:
-        raise ValueError(f"{pattern} holds no examples")
+        raise ValueError(f"{_pattern(uri, split)} holds no examples")
     return {feature.name: _column([batch[feature.name] for batch in batches]) for feature in features}
+
+
+def files(uri: str, split: str) -> list[str]:
+    """The files of a split of an Examples artifact, in order.
+
+    Raises:
+      ValueError: there is none.
+    """
+    found = sorted(tf.io.gfile.glob(_pattern(uri, split)))
+    if not found:
+        raise ValueError(
+            f"no examples match {_pattern(uri, split)}: the artifact lacks the split {split!r} or was deleted"
+        )
+    return found
 
 
 def pairs(user_id: np.ndarray, movie_id: np.ndarray) -> np.ndarray:
     """bytes [T], bytes [T] -> bytes [T]: one value per (user, movie), to compare rows of two data sets by."""
     return fit_pairs.join(user_id, movie_id)
+
+
+def _pattern(uri: str, split: str) -> str:
+    return f"{uri.rstrip('/')}/Split-{split}/*"
 
 
 def _column(batches: list[tf.Tensor] | list[tf.RaggedTensor]) -> np.ndarray | Ragged:

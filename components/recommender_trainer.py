@@ -62,6 +62,7 @@ class RecommenderTrainer(component.Trainer):
         run_fn: str,
         custom_config: dict[str, Any],
         base_model: types.BaseChannel | None = None,
+        hyperparameters: types.BaseChannel | None = None,
     ):
         """Makes the component.
 
@@ -75,6 +76,7 @@ class RecommenderTrainer(component.Trainer):
             custom_config.
           custom_config: JSON-able; run_fn finds it in fn_args.custom_config.
           base_model: of a LastBlessed, to start from; run_fn finds its SavedModel's place in fn_args.base_model.
+          hyperparameters: best ones of a RecommenderTuner; run_fn finds them in fn_args.hyperparameters.
         """
         spec = RecommenderTrainerSpec(
             examples=examples,
@@ -83,6 +85,7 @@ class RecommenderTrainer(component.Trainer):
             transform_graph=transform_graph,
             schema=schema,
             base_model=base_model,
+            hyperparameters=hyperparameters,
             run_fn=run_fn,
             custom_config=json_utils.dumps(custom_config),
             train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),

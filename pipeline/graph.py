@@ -22,6 +22,7 @@ from components.one_call import OneCall
 from components.pinned_schema import PinnedSchema
 from components.ranking_evaluation import RankingEvaluation
 from components.recommender_trainer import RecommenderTrainer
+from components.recommender_tuner import RecommenderTuner
 from components.retrieval_evaluation import RetrievalEvaluation
 from pipeline.digests import Digests, Source
 from pipeline.settings import Model, Settings
@@ -121,17 +122,35 @@ def create_pipeline(
         for name in (names if settings.warm_start else ())
     }
 
+    training_data = {
+        "examples": transform.outputs["transformed_examples"],
+        "catalog": ingest.outputs["catalog"],
+        "user_state": ingest.outputs["user_state"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": schema.outputs["schema"],
+    }
+
+    # Optional: a search over hyperparameters, fitted on train, judged on eval.
+    tuners = {
+        name: RecommenderTuner(
+            **training_data,
+            tuner_fn=f"trainer_modules.{name}.tuner_fn",
+            custom_config={
+                **_training(settings, source, name), "num_trials": settings.tune, "code": getattr(digests, name),
+            },
+            base_model=starts[name].outputs["model"] if name in starts else None,
+        ).with_id(f"{name.capitalize()}Tuner")
+        for name in settings.tuned_models
+    }  # fmt: skip
+
     # Tuned on eval, fitted anew on train + eval.
     trainers = {
         name: RecommenderTrainer(
-            examples=transform.outputs["transformed_examples"],
-            catalog=ingest.outputs["catalog"],
-            user_state=ingest.outputs["user_state"],
-            transform_graph=transform.outputs["transform_graph"],
-            schema=schema.outputs["schema"],
+            **training_data,
             run_fn=f"trainer_modules.{name}.run_fn",
             custom_config={**_training(settings, source, name), "code": getattr(digests, name)},
             base_model=starts[name].outputs["model"] if name in starts else None,
+            hyperparameters=tuners[name].outputs["best_hyperparameters"] if name in tuners else None,
         ).with_id(f"{name.capitalize()}Trainer")
         for name in names
     }
@@ -197,7 +216,7 @@ def create_pipeline(
         pipeline_root=str(root / "artifacts"),
         components=[
             ingest, schema, statistics, validator, check, gate, transform, *starts.values(),
-            *trainers.values(), *baselines.values(), *evaluations.values(), *one_calls, infra, push,
+            *tuners.values(), *trainers.values(), *baselines.values(), *evaluations.values(), *one_calls, infra, push,
         ],
         enable_cache=True,
         metadata_connection_config=metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite")),

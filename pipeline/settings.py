@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from components import editions, splits
 from components.errors import InputError
 from pipeline.limits import Limits
-from trainer_modules import contract, hyperparameters
+from trainer_modules import contract, hyperparameters, search_spaces
 
 DATASETS = (*editions.EDITIONS, editions.OWN_FILES)
 
@@ -112,6 +112,11 @@ class Settings:
     """Whether a third model is pushed beside the two: both stages in one graph, for clients that ask once."""
     force: bool = False
     """Push models though an evaluation did not bless them, if they answer as infra validation wants."""
+    tune: int = pydantic.Field(default=0, ge=0)
+    """Trials of a search over each model's hyperparameters before it is trained; 0: no search."""
+    full_evaluation: bool = False
+    """Whether TFMA measures everything, slices and plots included, and not only what models are blessed by. It is
+    slow."""
     keep_versions: int = pydantic.Field(default=5, ge=1)
     """Pushed versions kept on disk, the newest included."""
     retrieval: Model = field(default_factory=lambda: Model(family="two_tower"))
@@ -134,6 +139,9 @@ class Settings:
         ):
             if family not in known:
                 raise InputError(f"{name} is {family!r}; the families are: {', '.join(known)}")
+        if self.tune and not self.tuned_models:
+            families = ", ".join(f"{name} {getattr(self, name).family}" for name in self.models)
+            raise InputError(f"tune is {self.tune}, and nothing can be searched of {families}: leave --tune out")
         named = (self.ratings, self.movies, self.ratings_columns, self.movies_columns, self.rating_range)
         if self.dataset == editions.OWN_FILES and ((self.ratings is None) != (self.movies is None) or self.data_dir):
             raise InputError("dataset csv needs --ratings FILE and --movies FILE, and takes no --data-dir")
@@ -157,6 +165,13 @@ class Settings:
         """What is trained, judged and pushed, together or not at all: both models, or ranking alone where rows are
         divided without regard to time, so that no movie is the next one to retrieve."""
         return (contract.RANKING,) if self.way_of_splitting.is_timeless else contract.MODELS
+
+    @property
+    def tuned_models(self) -> tuple[str, ...]:
+        """The models with a search before them: those whose family has something to search."""
+        if not self.tune:
+            return ()
+        return tuple(name for name in self.models if getattr(self, name).family in search_spaces.SPACES[name])
 
     @property
     def num_last_spans(self) -> int | None:

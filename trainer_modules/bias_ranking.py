@@ -119,9 +119,10 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
         return metrics.rmse(asked.stars, np.clip(stars, low, high))
 
     tuned = as_low_rank(tuning, fit_biases(tuning, p))
-    fitted = as_low_rank(refit, fit_biases(refit, p))
     on_train, on_eval = error(tuned, tuning), error(tuned, held_out)
     _LOG.info("ranking tuning: train RMSE %.4f, eval RMSE %.4f", on_train, on_eval)
+    data.on_tuned(on_eval)
+    fitted = as_low_rank(refit, fit_biases(refit, p))
     notes: tuple[Note, ...] = (
         {"phase": "tuning", "epoch": 1, "train_rmse": on_train, "eval_rmse": on_eval},
         {"phase": "refit", "epoch": 1, "train_rmse": error(fitted, refit)},

@@ -250,7 +250,8 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     """
     settings = hyperparameters.parse(hyperparameters.DeepRanking, values)
     model, notes = ranking_training.tune_and_refit(
-        lambda rows: DeepRanking(data, rows, settings, seed), data.train, data.tuned_on, data.fit, settings, seed
+        lambda rows: DeepRanking(data, rows, settings, seed), data.train, data.tuned_on, data.fit, settings, seed,
+        data.on_tuned,
     )
     data.warm_start.keep(model.named_weights)
     return Fitted(DeepScorer(model, data.catalog), notes)

@@ -151,9 +151,14 @@ RETRIEVAL = {
 }
 """What may be set of each retrieval family, by its name."""
 
-
 RANKING = {"deep": DeepRanking, "bias": Bias}
 """The same of each ranking family."""
+
+
+def found(fn_args: Any) -> dict[str, Any]:
+    """What a run_fn is to train with: the settings', and over them what a search found, where there was one."""
+    searched = fn_args.hyperparameters  # keras-tuner's own description of them
+    return {**fn_args.custom_config["hyperparameters"], **(searched["values"] if searched else {})}
 
 
 def parse(kind: type[T], values: Mapping[str, Any]) -> T:

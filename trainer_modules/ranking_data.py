@@ -10,6 +10,7 @@ import tensorflow_transform as tft
 
 from trainer_modules import features as f
 from trainer_modules import inputs
+from trainer_modules.training import OnTuned, go_on
 from trainer_modules.warm_start import WarmStart, vocabulary_keys
 
 if TYPE_CHECKING:  # TFX takes long to import
@@ -48,6 +49,7 @@ class RankingData:
     """What training begins with, and where it leaves what it learned."""
     may_tune_on: np.ndarray | None = None
     """bool [rows of eval]: at a warm start, those that it does not know; None: all."""
+    on_tuned: OnTuned = go_on
 
     @property
     def tuned_on(self) -> Rows:

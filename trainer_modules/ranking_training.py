@@ -14,7 +14,7 @@ from trainer_modules import features as f
 from trainer_modules.epochs import Note
 from trainer_modules.hyperparameters import RankingTraining
 from trainer_modules.ranking_data import Rows
-from trainer_modules.training import compiled_step
+from trainer_modules.training import OnTuned, compiled_step
 
 _LOG = logging.getLogger("movierec.ranking")
 
@@ -30,6 +30,7 @@ def tune_and_refit(
     fit: Rows,
     settings: RankingTraining,
     seed: int,
+    on_tuned: OnTuned,
 ) -> tuple[tfrs.Model, tuple[Note, ...]]:
     """Trains twice.
 
@@ -40,6 +41,7 @@ def tune_and_refit(
       fit: columns of both.
       settings: the hyperparameters.
       seed: of the order of the rows.
+      on_tuned: told the first model's best RMSE.
 
     Returns:
       The second model, fitted on train and eval for as many epochs as were best for the first; and a note of every
@@ -49,6 +51,7 @@ def tune_and_refit(
       ValueError: no epoch had a finite eval RMSE.
     """
     num_epochs, notes = _best_num_epochs(build(train), train, eval_rows, settings, seed)
+    on_tuned(float(notes[num_epochs - 1]["eval_rmse"]))
     model = build(fit)
     epochs = _epochs(model, fit, settings, seed)
     for number in range(1, num_epochs + 1):

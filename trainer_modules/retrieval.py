@@ -5,7 +5,15 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from trainer_modules import autorec, matrix_factorization, popularity, two_tower_training, warm_start
+from trainer_modules import (
+    autorec,
+    contract,
+    hyperparameters,
+    matrix_factorization,
+    popularity,
+    two_tower_training,
+    warm_start,
+)
 from trainer_modules.epochs import write_epochs
 from trainer_modules.retrieval_data import load
 from trainer_modules.retrieval_model import export
@@ -17,6 +25,20 @@ FAMILIES = {
     "popularity": popularity.train,
 }
 """By custom_config["family"]: (data, hyperparameters, seed) -> what retrieval_model.export serves."""
+
+
+def tuner_fn(fn_args: Any) -> Any:
+    """A search over the hyperparameters of the family that custom_config names, for TFX's Tuner.
+
+    Args:
+      fn_args: as run_fn's, without places for a model; its custom_config also holds num_trials.
+    """
+    from trainer_modules import tuning  # keras-tuner is needed here alone
+
+    config = fn_args.custom_config
+    data = load(fn_args, warm_start.load(fn_args, config["family"]))
+    family, kind = FAMILIES[config["family"]], hyperparameters.RETRIEVAL[config["family"]]
+    return tuning.search(contract.RETRIEVAL, family, kind, data, config, fn_args.working_dir)
 
 
 def run_fn(fn_args: Any) -> None:
@@ -34,7 +56,7 @@ def run_fn(fn_args: Any) -> None:
         raise ValueError(f"No retrieval family {config['family']!r}. There is: {', '.join(FAMILIES)}.")
 
     data = load(fn_args, warm_start.load(fn_args, config["family"]))
-    towers = FAMILIES[config["family"]](data, config["hyperparameters"], config["seed"])
+    towers = FAMILIES[config["family"]](data, hyperparameters.found(fn_args), config["seed"])
     write_epochs(towers.epochs, fn_args.model_run_dir)
     export(data, towers, fn_args.serving_model_dir, user_snapshot=config["user_snapshot"])
     model_uri = posixpath.dirname(fn_args.serving_model_dir)

@@ -10,6 +10,7 @@ import tensorflow_transform as tft
 
 from trainer_modules import features as f
 from trainer_modules.inputs import Catalog, UserStates, load_catalog, load_user_states, only_rows
+from trainer_modules.training import OnTuned, go_on
 from trainer_modules.warm_start import WarmStart
 
 
@@ -30,6 +31,7 @@ class RetrievalData:
     trains or evaluates reads it."""
     warm_start: WarmStart = dataclasses.field(default_factory=WarmStart)
     """What training begins with, and where it leaves what it learned."""
+    on_tuned: OnTuned = go_on
 
     @property
     def fit_ids(self) -> tuple[np.ndarray, np.ndarray]:

@@ -80,6 +80,7 @@ def tune_and_refit(fit: Fit, data: RetrievalData, max_epochs: int, target_of: Ta
             number, max_epochs, epoch.train_rmse, eval_rmse, found[number], rate,
         )  # fmt: skip
     best = max(found, key=lambda number: (found[number], -number))
+    data.on_tuned(found[best])
     _LOG.info("retrieval: epoch %d was best on eval; fitting anew on train + eval", best)
     for number, epoch, rate in _timed(fit, data.fit, best):
         notes.append({"phase": "refit", "epoch": number, "train_rmse": epoch.train_rmse})

@@ -73,7 +73,9 @@ def tune(data: RetrievalData, p: TwoTower, seed: int) -> int:
         )  # fmt: skip
 
     fit(data.train, data, p, seed, p.num_epochs, evaluate)
-    return max(found, key=lambda epoch: (found[epoch], -epoch))
+    best = max(found, key=lambda epoch: (found[epoch], -epoch))
+    data.on_tuned(found[best])
+    return best
 
 
 def fit(

@@ -63,6 +63,8 @@ class Artifacts:
             serving_model_dir=str(serving_model_dir),
             model_run_dir=str(serving_model_dir) + "-run",
             custom_config=custom_config,
+            hyperparameters=None,
+            working_dir=str(serving_model_dir) + "-tmp",
         )
 
 
