@@ -18,6 +18,7 @@ SLICES_FILE = "slices.csv"
 BLESSED_FILE = "BLESSED"
 NOT_BLESSED_FILE = "NOT_BLESSED"
 LOWER_IS_BETTER = ("rmse", "mae")
+ONE_IS_BEST = ("calibration",)
 
 _LOG = logging.getLogger("movierec.evaluation")
 
@@ -30,6 +31,7 @@ def write_report(evaluation: types.Artifact, report: Mapping[str, Any]) -> None:
       report: {"model", "split", "num_queries" or "num_rows", "metrics": {name: value}, "baselines": {name: metrics},
         "last_blessed": {"version", "metrics", "gated", "note"} or None, "warm_start": {"num_known", "note", "refused"}
         or None, "slices": [{"slice", "num", "metrics", and maybe "beside": {name: metrics}}],
+        "calibration_buckets" and "worst_slice", of ranking: ranking_figures and ranking_slices say what,
         "blessed": bool, "reasons": [one line per refusal]}.
     """
     fileio.makedirs(evaluation.uri)
@@ -104,6 +106,8 @@ def _outside(name: str, value: float | None, gate: Mapping[str, float | None]) -
     too_low, too_high = "not good enough", "too good to be true, look for a leak"
     if name in LOWER_IS_BETTER:
         too_low, too_high = too_high, too_low
+    if name in ONE_IS_BEST:
+        too_high = too_low
     if value is None:
         yield f"{name} is gated but was not measured"
     elif math.isnan(value):

@@ -1,8 +1,9 @@
-"""RankingEvaluation: TFX's Evaluator on the test split, then judged against biases alone as well.
+"""RankingEvaluation: TFX's Evaluator on the test split, then judged against biases alone and by slice as well.
 
-TFMA measures by slice, checks the gates and compares with the last blessed model. Around it stands what it does not
-know: that a baseline artifact may hold no model, or one that has seen today's test rows, and that a ranking model has
-to beat a mean with one bias per user and movie.
+TFMA measures the whole split, checks the gates and compares with the last blessed model; asked for everything, it
+measures slices, calibration and order, too. Around it stands what it does not know: that a baseline artifact may hold
+no model, or one that has seen today's test rows, that a ranking model has to beat a mean with one bias per user and
+movie, and that no kind of users or movies may fare much worse than the whole.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import json_utils, proto_utils
 
 from components import baseline as baselines_of
-from components import evaluation_data, evaluation_report, ranking_protocol
+from components import evaluation_data, evaluation_report, ranking_figures, ranking_protocol, ranking_slices
 from trainer_modules import contract, features
 
 _LOG = logging.getLogger("movierec.evaluation")
@@ -34,6 +35,7 @@ class RankingEvaluationSpec(component_spec.ComponentSpec):
         standard_component_specs.EVAL_CONFIG_KEY: component_spec.ExecutionParameter(type=tfma.EvalConfig),
         standard_component_specs.EXAMPLE_SPLITS_KEY: component_spec.ExecutionParameter(type=str),
         "gates": component_spec.ExecutionParameter(type=str),
+        "full_evaluation": component_spec.ExecutionParameter(type=int),
         "code": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS: ClassVar = {
@@ -59,14 +61,20 @@ class Executor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         examples_uri = artifact_utils.get_single_uri(input_dict["examples"])
-        columns = (features.USER_ID, features.MOVIE_ID, features.USER_RATING)
-        rows = evaluation_data.read(examples_uri, features.TEST, columns)
+        model_uri = artifact_utils.get_single_uri(input_dict["model"])
+        catalog = evaluation_data.read_catalog(artifact_utils.get_single_uri(input_dict["catalog"]))
+        user_state_uri = artifact_utils.get_single_uri(input_dict["user_state"])
+        states = evaluation_data.read_user_states(user_state_uri, features.FIT_SPLITS)
+        rows = evaluation_data.read(examples_uri, features.TEST, ranking_slices.COLUMNS)
+        user_id, stars = rows[features.USER_ID.name], rows[features.USER_RATING.name]
+        kinds = ranking_slices.kinds(rows, catalog, states)
+
         last_blessed = next(iter(input_dict.get("baseline_model") or ()), None)
         baseline = baselines_of.find(last_blessed.uri) if last_blessed else None
         fault = _fault(baseline, examples_uri) if baseline else ""
         note = fault
-        pairs = evaluation_data.pairs(rows[features.USER_ID.name], rows[features.MOVIE_ID.name])
-        warm_start = baselines_of.warm_start(artifact_utils.get_single_uri(input_dict["model"]), pairs)
+        pairs = evaluation_data.pairs(user_id, rows[features.MOVIE_ID.name])
+        warm_start = baselines_of.warm_start(model_uri, pairs)
         if baseline and not fault:
             note = baselines_of.objection(baseline, pairs)
 
@@ -74,37 +82,50 @@ class Executor(executor.Executor):
         compares = baseline is not None and not fault
         if compares:
             stock_inputs["baseline_model"] = [last_blessed]
-        super().Do(stock_inputs, output_dict, _stock_properties(exec_properties, gated=not note))
+        config = _eval_config(exec_properties, gated=not note)
+        if exec_properties["full_evaluation"]:
+            config = ranking_protocol.with_everything(config, float(states.rating.max()))
+            stock_inputs["examples"] = [self._sliced(input_dict["examples"][0], kinds, stars)]
+        super().Do(stock_inputs, output_dict, _stock_properties(exec_properties, config))
 
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
-        whole, *slices = ranking_protocol.results(evaluation.uri, tfma.CANDIDATE_KEY if compares else "")
-        floor = ranking_protocol.floor(
-            rows, artifact_utils.get_single_uri(input_dict["catalog"]),
-            artifact_utils.get_single_uri(input_dict["user_state"]),
-        )  # fmt: skip
-        compared = None
-        if baseline:
-            before = ranking_protocol.results(evaluation.uri, tfma.BASELINE_KEY)[0]["metrics"] if compares else {}
-            compared = {"version": baseline.version, "metrics": before, "gated": not note, "note": note}
+        whole = ranking_protocol.whole(evaluation.uri, tfma.CANDIDATE_KEY if compares else "")
+        predicted = {
+            "candidate": ranking_figures.predictions(baselines_of.saved_model_path(model_uri), examples_uri),
+            **ranking_protocol.floor(rows, catalog, states),
+        }
+        measured = {name: ranking_figures.figures(user_id, stars, values) for name, values in predicted.items()}
+        candidate = measured.pop("candidate") | {name: whole[name] for name in ("rmse", "mae")}
+        by_slice = ranking_slices.by_slice(
+            kinds, user_id, stars, {name: predicted[name] for name in ("candidate", "bias")}
+        )
         gates = json.loads(exec_properties["gates"])
-        reasons = ranking_protocol.refusals(whole["metrics"], floor["bias"], compared, gates)
+        worst = ranking_slices.worst(by_slice, candidate["rmse"], ranking_protocol.slice_limit(gates))
+        compared: dict[str, Any] | None = None
+        if baseline:
+            before = ranking_protocol.whole(evaluation.uri, tfma.BASELINE_KEY) if compares else {}
+            before.pop("num", None)
+            compared = {"version": baseline.version, "metrics": before, "gated": not note, "note": note}
+        reasons = ranking_protocol.refusals(candidate, measured["bias"], compared, worst, gates)
         reasons = reasons or ranking_protocol.not_explained(evaluation.uri)
         reasons += baselines_of.refusal(warm_start)
-        shown = {"candidate": whole["metrics"], **floor} | ({"last blessed": compared["metrics"]} if compared else {})
+        shown = {"candidate": candidate, **measured} | ({"last blessed": compared["metrics"]} if compared else {})
         _LOG.info(
             "ranking, %d test rows, RMSE: %s",
-            whole["num"],
+            len(stars),
             ", ".join(f"{name} {value['rmse']:.4f}" for name, value in shown.items() if value),
         )
         report = {
             "model": contract.RANKING,
             "split": features.TEST,
-            "num_rows": whole["num"],
-            "metrics": whole["metrics"],
-            "baselines": floor,
+            "num_rows": len(stars),
+            "metrics": candidate,
+            "baselines": measured,
             "last_blessed": compared,
             "warm_start": warm_start,
-            "slices": slices,
+            "slices": by_slice,
+            "worst_slice": worst,
+            "calibration_buckets": ranking_figures.calibration_buckets(stars, predicted["candidate"]),
             "blessed": not reasons,
             "reasons": reasons,
         }
@@ -117,15 +138,26 @@ class Executor(executor.Executor):
         )
 
 
-def _stock_properties(exec_properties: Mapping[str, Any], gated: bool) -> dict[str, Any]:
-    """What the stock Evaluator is told."""
-    key = standard_component_specs.EVAL_CONFIG_KEY
+    def _sliced(self, examples: types.Artifact, kinds: Mapping[str, evaluation_data.Ragged], stars: Any) -> Any:
+        """A copy of the test split, with what TFMA is to slice by, for the time of this execution."""
+        copy = standard_artifacts.Examples()
+        copy.copy_from(examples)
+        copy.uri = f"{self._get_tmp_dir().rstrip('/')}/examples"
+        ranking_slices.write_examples(examples.uri, kinds, stars, copy.uri)
+        return copy
+
+
+def _eval_config(exec_properties: Mapping[str, Any], gated: bool) -> tfma.EvalConfig:
     config = tfma.EvalConfig()
-    proto_utils.json_to_proto(exec_properties[key], config)
-    if not gated:
-        config = ranking_protocol.without_change_thresholds(config)
+    proto_utils.json_to_proto(exec_properties[standard_component_specs.EVAL_CONFIG_KEY], config)
+    return config if gated else ranking_protocol.without_change_thresholds(config)
+
+
+def _stock_properties(exec_properties: Mapping[str, Any], config: tfma.EvalConfig) -> dict[str, Any]:
+    """What the stock Evaluator is told."""
     splits = standard_component_specs.EXAMPLE_SPLITS_KEY
-    return {key: proto_utils.proto_to_json(config), splits: exec_properties[splits]}
+    told = {standard_component_specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config)}
+    return {**told, splits: exec_properties[splits]}
 
 
 def _fault(baseline: baselines_of.Baseline, examples_uri: str) -> str:
@@ -154,6 +186,7 @@ class RankingEvaluation(base_beam_component.BaseBeamComponent):
         user_state: types.BaseChannel,
         baseline_model: types.BaseChannel | None = None,
         gates: str | Mapping[str, Mapping[str, float | None]] = "{}",
+        full_evaluation: bool = False,
         code: str = "",
     ):
         """Makes the component.
@@ -164,8 +197,10 @@ class RankingEvaluation(base_beam_component.BaseBeamComponent):
           catalog: one example per movie.
           user_state: one example per user and split; biases are fitted on train and eval.
           baseline_model: output of LastBlessed.
-          gates: "rmse" or "mae" -> {"min", "max"} in stars, or that as JSON. Whatever they say, the candidate must beat
-            biases alone and not be worse than the baseline by more than ranking_protocol.MARGIN.
+          gates: metric of ranking_figures.figures -> {"min", "max"}, or that as JSON; also "worst_slice", the largest
+            RMSE of a slice as a multiple of the whole's. Whatever they say, the candidate must beat biases alone and
+            not be worse than the baseline by more than ranking_protocol.MARGIN.
+          full_evaluation: whether TFMA measures and plots everything on every slice. It decides nothing more.
           code: digest of the code behind this component, for the cache.
         """
         gates_json = gates if isinstance(gates, str) else json.dumps(gates, sort_keys=True)
@@ -178,6 +213,7 @@ class RankingEvaluation(base_beam_component.BaseBeamComponent):
             eval_config=ranking_protocol.eval_config(json.loads(gates_json)),
             example_splits=json_utils.dumps([features.TEST]),
             gates=gates_json,
+            full_evaluation=int(full_evaluation),
             code=code,
             evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
             blessing=types.Channel(type=standard_artifacts.ModelBlessing),

@@ -114,6 +114,15 @@ def cli() -> None:
     help="Logged requests (TFRecords of PredictionLogs), or a folder of them, to compare with; may be repeated.",
 )
 @click.option("--user-snapshot/--no-user-snapshot", default=None, help="Whether models carry users' histories.")
+@click.option(
+    "--tune", type=click.IntRange(min=1), metavar="N",
+    help="Search each model's hyperparameters before it is trained: N trials, fitted on train, judged on eval.",
+)
+@click.option(
+    "--hyperparameters", "hyperparameters_path", type=_PATH, metavar="FILE",
+    help="Families and hyperparameters, TOML or JSON, such as the report/hyperparameters.toml that --tune leaves.",
+)
+@click.option("--full-evaluation", is_flag=True, default=None, help="TFMA measures every slice and plots; it is slow.")
 @click.option("--force", is_flag=True, default=None, help="Push models that are not blessed, if they can be served.")
 @click.option("--one-call/--no-one-call", default=None, help="Whether to push a third model: both stages in one graph.")
 @click.option("--settings", "settings_path", type=_PATH, help="A TOML file with any setting (pipeline/settings.py).")

@@ -175,8 +175,12 @@ def create_pipeline(
             catalog=ingest.outputs["catalog"],
             user_state=ingest.outputs["user_state"],
             gates=_gates(settings, name),
-            # Popularity is measured as every family is, and never blessed.
-            **({"family": settings.retrieval.family} if name == contract.RETRIEVAL else {}),
+            # Popularity is measured as every family is, and never blessed. TFMA judges ranking alone.
+            **(
+                {"family": settings.retrieval.family}
+                if name == contract.RETRIEVAL
+                else {"full_evaluation": settings.full_evaluation}
+            ),
             code=getattr(digests, f"{name}_evaluation"),
         )
         for name in names

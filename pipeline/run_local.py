@@ -14,7 +14,7 @@ from typing import TextIO
 
 from components import model_store
 from components.errors import InputError
-from pipeline import digests, progress, root, sources
+from pipeline import digests, progress, root, sources, tuning
 from pipeline.lineage import ComponentRun, Lineage
 from pipeline.settings import Settings
 
@@ -70,6 +70,8 @@ def run(settings: Settings) -> Outcome:
                 _run_graph(settings, screen, log_path)
             finally:
                 _keep_statistics_page(root_path)
+            if found := tuning.keep_found(root_path):
+                print(f"    what the search found: --hyperparameters {found}", file=screen)
     return _outcome(root_path, log_path, time.monotonic() - began_s)
 
 
@@ -190,6 +192,7 @@ _WHAT_CAME_OUT = {
     "MovieLensExampleGen": _ingested,
     _CHECK: _compared,
     "AnomalyGate": lambda run: "no anomalies",
+    **dict.fromkeys(tuning.TUNERS, tuning.summary),
     "RetrievalTrainer": _trained,
     "RankingTrainer": _trained,
     "OneCall": _trained,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SHOWN = {
     "retrieval": ("ndcg_at_10", "recall_at_10", "recall_at_100", "mrr_at_100", "coverage_at_10"),
-    "ranking": ("rmse", "mae"),
+    "ranking": ("rmse", "mae", "calibration", "ndcg_at_10"),
 }
 SYNTHETIC = "SYNTHETIC data: these figures say nothing about real people"
 
@@ -81,6 +81,8 @@ def show_metrics(root: pathlib.Path, found: dict[str, Any], as_json: bool, by_sl
         console.print(table)
         if last and last.get("note"):
             console.print(f"last blessed: {last['note']}")
+        if worst := report.get("worst_slice"):
+            console.print(f"fairness: {_fairness(worst)}")
         if report.get("warm_start"):
             console.print(f"{model} model: {report['warm_start']['note']}")
         console.print("blessed" if report["blessed"] else f"NOT blessed: {'; '.join(report['reasons'])}")
@@ -256,6 +258,14 @@ def _table(title: str) -> rich.table.Table:
 
 def _figure(value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _fairness(worst: dict[str, Any]) -> str:
+    limit = "no limit" if worst["limit"] is None else f"limit {worst['limit']:g}"
+    return (
+        f"worst is {worst['slice'].replace('=', ' ')}, rmse {worst['rmse']:.4f} over {worst['num']} ratings,"
+        f" {worst['ratio']:.2f} times the whole's ({limit})"
+    )
 
 
 def _print_json(value: Any) -> None:

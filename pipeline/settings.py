@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from components import editions, splits
 from components.errors import InputError
+from pipeline import hyperparameter_files
 from pipeline.limits import Limits
 from trainer_modules import contract, hyperparameters, search_spaces
 
@@ -139,6 +140,10 @@ class Settings:
         ):
             if family not in known:
                 raise InputError(f"{name} is {family!r}; the families are: {', '.join(known)}")
+            try:
+                hyperparameters.parse(known[family], getattr(self, name).hyperparameters)
+            except ValueError as error:
+                raise InputError(f"hyperparameters of {name} {family}: {error}") from error
         if self.tune and not self.tuned_models:
             families = ", ".join(f"{name} {getattr(self, name).family}" for name in self.models)
             raise InputError(f"tune is {self.tune}, and nothing can be searched of {families}: leave --tune out")
@@ -190,6 +195,7 @@ def load(
     settings_path: pathlib.Path | None = None,
     retrieval_family: str | None = None,
     ranking_family: str | None = None,
+    hyperparameters_path: pathlib.Path | None = None,
     **overrides: Any,
 ) -> Settings:
     """The data set's preset, if it has one, then the user's file, then the overrides that are not None.
@@ -201,6 +207,7 @@ def load(
       settings_path: a TOML file with any of Settings' fields.
       retrieval_family: short for the override retrieval = {"family": ...}.
       ranking_family: the same of ranking.
+      hyperparameters_path: a TOML or JSON file with families and hyperparameters, over the file above.
       **overrides: fields of Settings, as the command line gives them; None means not given.
 
     Raises:
@@ -217,7 +224,14 @@ def load(
         except OSError as error:
             raise InputError(f"--settings {settings_path}: {error.strerror}; give a readable TOML file") from error
         values = _merged(values, _parse(content, str(settings_path)))
+    tuned = hyperparameter_files.read(hyperparameters_path) if hyperparameters_path is not None else {}
+    values = _merged(values, tuned)
     for name, family in ((contract.RETRIEVAL, retrieval_family), (contract.RANKING, ranking_family)):
+        if family is not None and name in tuned and tuned[name]["family"] != family:
+            raise InputError(
+                f"--hyperparameters {hyperparameters_path} are those of {name} {tuned[name]['family']}, and --{name}"
+                f" names {family}: give one of them"
+            )
         if family is not None:
             overrides[name] = {"family": family}
     values = _merged(values, {name: value for name, value in overrides.items() if value is not None})

@@ -7,17 +7,31 @@ from typing import Any
 import rich.box
 import rich.table
 
-_SHOWN = {"retrieval": ("ndcg_at_10", "recall_at_10", "recall_at_100"), "ranking": ("rmse", "mae")}
+_SHOWN = {
+    "retrieval": ("ndcg_at_10", "recall_at_10", "recall_at_100"),
+    "ranking": ("rmse", "mae", "calibration", "ndcg_at_10"),
+}
 """Of the model itself, by model; of what stands beside it the first of these."""
 
 
 def tables(found: dict[str, Any]) -> list[rich.table.Table]:
-    """One table for each model that was measured in slices.
+    """One table for each model that was measured in slices, and one for the ratings by what was predicted.
 
     Args:
       found: model -> its metrics.json.
     """
-    return [_table(model, report) for model, report in found.items() if report["slices"]]
+    by_slice = [_table(model, report) for model, report in found.items() if report["slices"]]
+    return by_slice + [_buckets(model, report) for model, report in found.items() if report.get("calibration_buckets")]
+
+
+def _buckets(model: str, report: dict[str, Any]) -> rich.table.Table:
+    table = rich.table.Table(title=f"{model}, by predicted stars", title_justify="left", box=rich.box.SIMPLE)
+    for name in ("predicted", "ratings", "mean prediction", "mean rating", "calibration"):
+        table.add_column(name, justify="right")
+    for bucket in report["calibration_buckets"]:
+        means = [_figure(bucket[name]) for name in ("prediction", "rating", "calibration")]
+        table.add_row(f"{bucket['from']:g} to {bucket['to']:g}", str(bucket["num"]), *means)
+    return table
 
 
 def _table(model: str, report: dict[str, Any]) -> rich.table.Table:

@@ -95,6 +95,30 @@ def gini_at_k(recommended: np.ndarray, num_movies: int, k: int) -> float:
     return float(weight @ times / (num_movies * max(times.sum(), 1)))
 
 
+def graded_ndcg_at_k(gain: np.ndarray, score: np.ndarray, group: np.ndarray, k: int) -> np.ndarray:
+    """Normalised discounted cumulative gain with grades (Järvelin and Kekäläinen, 2002): sum of gain / log2(rank + 1).
+
+    Args:
+      gain: [R], what a row is worth, above 0 for some row of each group.
+      score: [R], by which a group's rows are put in order, largest first; equals stay as they stand.
+      group: int [R], 0 to G - 1, each of them there: the list that a row belongs to.
+      k: how far down the lists count.
+
+    Returns:
+      float64 [G], 0 to 1.
+    """
+
+    def dcg(by: np.ndarray) -> np.ndarray:
+        order = np.lexsort((-by, group))
+        size = np.bincount(group)
+        rank = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+        worth = np.where(rank < k, gain[order] / np.log2(rank + 2.0), 0.0)
+        return np.bincount(group[order], worth)
+
+    _, group = np.unique(group, return_inverse=True)
+    return dcg(score) / dcg(gain)
+
+
 def rmse(stars: np.ndarray, predicted: np.ndarray) -> float:
     """Root of the mean squared error, in stars. Both [R]."""
     return float(np.sqrt(np.mean((np.asarray(stars, np.float64) - predicted) ** 2)))

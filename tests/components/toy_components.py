@@ -4,8 +4,11 @@ import json
 import pathlib
 import shutil
 
+import keras_tuner
 import numpy as np
 import toy_models
+from keras_tuner.engine import base_tuner
+from tfx.components.tuner.component import TunerFnResult
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration import metadata, pipeline
@@ -67,12 +70,31 @@ def run_fn(fn_args):
         "schema_file": fn_args.schema_file,
         "custom_config": fn_args.custom_config,
         "base_model": fn_args.base_model,
+        "hyperparameters": fn_args.hyperparameters,
     }
     serving_path = pathlib.Path(fn_args.serving_model_dir)
     assert serving_path.name == "Format-Serving"
     toy_models.save(toy_models.ToyRetrieval(ring=fn_args.custom_config["ring"]), serving_path.parent)
     fit_pairs.write(str(serving_path.parent), np.array([int(fn_args.custom_config["ring"])]))
     pathlib.Path(fn_args.model_run_dir, "told.json").write_text(json.dumps(told))
+
+
+def tuner_fn(fn_args):
+    """A search in which x = 1 is best; also writes down what it was told."""
+    told = {name: getattr(fn_args, name) for name in ("catalog_uri", "user_state_uri", "train_files", "eval_files")}
+    pathlib.Path(fn_args.catalog_uri, "told_a_tuner.json").write_text(json.dumps(told))
+    space = keras_tuner.HyperParameters()
+    space.Int("x", 0, 1)
+    objective = keras_tuner.Objective("figure", "max")
+    oracle = keras_tuner.oracles.GridSearchOracle(
+        objective=objective, max_trials=fn_args.custom_config["num_trials"], hyperparameters=space
+    )
+    return TunerFnResult(_Grid(oracle, directory=fn_args.working_dir), {"verbose": 0})
+
+
+class _Grid(base_tuner.BaseTuner):
+    def run_trial(self, trial, **_):
+        return {"figure": (1 + trial.hyperparameters["x"]) / 2}
 
 
 def run(root, components, name="toy"):

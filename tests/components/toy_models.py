@@ -313,20 +313,22 @@ class ToyRanking(tf.Module):
     Args:
       constant: stars for everything; None: the right ones.
       error: stars added, with alternating sign from movie to movie.
+      table: [NUM_USERS + 1, NUM_MOVIES + 1], stars; the last row and column are for who and what is unknown.
       fault: "" or a way in which a model can be broken.
     """
 
     FAULTS = ("nan", "out_of_range", "fails", "hangs", "crashes")
 
-    def __init__(self, constant=None, error=0.0, fault=""):
+    def __init__(self, constant=None, error=0.0, fault="", table=None):
         super().__init__()
         assert fault in ("", *self.FAULTS)
         self.fault = fault
         self.movies = _table(MOVIE_IDS)
         self.users = _table([f"u{n}" for n in range(NUM_USERS)])
         right = [[stars_of(user, movie) for movie in range(NUM_MOVIES)] for user in range(NUM_USERS)]
-        table = np.full((NUM_USERS + 1, NUM_MOVIES + 1), 3.0)
-        table[:-1, :-1] = right
+        if table is None:
+            table = np.full((NUM_USERS + 1, NUM_MOVIES + 1), 3.0)
+            table[:-1, :-1] = right
         if constant is not None:
             table[:] = constant
         table += error * np.where(np.arange(NUM_MOVIES + 1) % 2, 1, -1)

@@ -1,0 +1,82 @@
+"""What predicted stars are worth, by NumPy: error, calibration, and the order they give each user's rows. R test rows.
+
+Slices and what stands beside the candidate are measured here; TFMA would take longer for that than for all the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components import evaluation_data
+from trainer_modules import contract, features, metrics
+
+LIST_LENGTH = 10
+BUCKET_STARS = 0.5
+"""Width of a bucket of predictions."""
+
+
+def predictions(saved_model_path: str, examples_uri: str) -> np.ndarray:
+    """float64 [R]: what the model's serving_default says of the test rows, in the order of evaluation_data.read."""
+    model = tf.saved_model.load(saved_model_path)
+    answer = model.signatures[contract.SERVING_DEFAULT]
+    files = evaluation_data.files(examples_uri, features.TEST)
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(contract.MAX_BATCH)
+    found = [answer(**{contract.EXAMPLES: batch})[contract.STARS].numpy()[:, 0] for batch in records]
+    return np.concatenate(found).astype(np.float64)
+
+
+def figures(user_id: np.ndarray, stars: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """All metrics of some rows.
+
+    Args:
+      user_id: bytes [R].
+      stars: [R].
+      predicted: [R], stars.
+
+    Returns:
+      "rmse" and "mae" in stars; "calibration", mean prediction over mean rating; "ndcg_at_10", the mean over users with
+      several rows, left out where there is none: a list of one row is always in order.
+    """
+    found = {
+        "rmse": metrics.rmse(stars, predicted),
+        "mae": metrics.mae(stars, predicted),
+        "calibration": float(np.mean(predicted) / np.mean(stars)),
+    }
+    _, user, size = np.unique(user_id, return_inverse=True, return_counts=True)
+    listed = size[user] > 1
+    if listed.any():
+        ndcg = metrics.graded_ndcg_at_k(gain(stars[listed]), predicted[listed], user[listed], LIST_LENGTH)
+        found["ndcg_at_10"] = float(ndcg.mean())
+    return found
+
+
+def gain(stars: np.ndarray) -> np.ndarray:
+    """What a row is worth in a list: 2^stars - 1 (Burges et al., Learning to Rank Using Gradient Descent, 2005)."""
+    return 2.0 ** np.asarray(stars, np.float64) - 1.0
+
+
+def calibration_buckets(stars: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """Calibration by what is predicted.
+
+    Args:
+      stars: [R].
+      predicted: [R], stars.
+
+    Returns:
+      For each bucket that occurs {"from" and "to" (stars), "num" (rows), "prediction" and "rating" (means, stars),
+      "calibration"}, from the lowest.
+    """
+    bucket = np.floor(np.nan_to_num(predicted) / BUCKET_STARS).astype(int)
+    found = []
+    for number in np.unique(bucket):
+        chosen = bucket == number
+        prediction, rating = float(predicted[chosen].mean()), float(stars[chosen].mean())
+        found.append({
+            "from": number * BUCKET_STARS, "to": (number + 1) * BUCKET_STARS, "num": int(chosen.sum()),
+            "prediction": prediction, "rating": rating, "calibration": prediction / rating,
+        })  # fmt: skip
+    return found
+
