@@ -82,3 +82,24 @@ def test_the_gates_are_the_splits_own(tmp_path):
     given = settings.load("ml-100k").ranking.gates
     for split, name in (("leave_last_out", "leave_last_out"), ("fold:u4", "fold"), ("random", "random")):
         assert gates[split]["rmse"]["max"] == given[name]["rmse"].max
+
+
+@pytest.mark.parametrize("split, names", [("leave_last_out", ["Retrieval", "Ranking"]), ("random", ["Ranking"])])
+def test_a_search_stands_before_each_trainer_that_has_something_to_search(split, names, tmp_path):
+    plain, found = components(split, tmp_path), components(split, tmp_path, tune=3)
+    assert set(found) - set(plain) == {f"{name}Tuner" for name in names}
+    for name in names:
+        tuner, trainer = found[f"{name}Tuner"], found[f"{name}Trainer"]
+        assert trainer.inputs["hyperparameters"].producer_component_id == tuner.id
+        assert "hyperparameters" not in plain[f"{name}Trainer"].inputs
+        told, trained = (json.loads(one.exec_properties["custom_config"]) for one in (tuner, trainer))
+        assert told == {**trained, "num_trials": 3}
+        for part in (tuner, trainer):
+            assert part.inputs["examples"].producer_component_id == "Transform"
+    fixed = components(split, tmp_path, tune=3, retrieval_family="popularity")
+    assert "RetrievalTuner" not in fixed and "RankingTuner" in fixed
+
+
+def test_tfma_is_asked_for_everything_on_demand(tmp_path):
+    assert components("random", tmp_path)["RankingEvaluation"].exec_properties["full_evaluation"] == 0
+    assert components("random", tmp_path, full_evaluation=True)["RankingEvaluation"].exec_properties["full_evaluation"]
