@@ -6,6 +6,7 @@ What must not see bad data gets this component as an upstream node.
 from __future__ import annotations
 
 import itertools
+import pathlib
 import posixpath
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.types.channel import BaseChannel
 
+from components import remembered
 from components.errors import InputError
 
 ANOMALIES = "anomalies"
@@ -40,7 +42,10 @@ def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
 class AnomalyGateSpec(component_spec.ComponentSpec):
     """Anomalies in, nothing out."""
 
-    PARAMETERS: ClassVar = {"code": component_spec.ExecutionParameter(type=str)}
+    PARAMETERS: ClassVar = {
+        "accepted_data_path": component_spec.ExecutionParameter(type=str, optional=True),
+        "code": component_spec.ExecutionParameter(type=str),
+    }
     INPUTS: ClassVar = {
         ANOMALIES: component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
         DISTRIBUTION_ANOMALIES: component_spec.ChannelParameter(
@@ -78,6 +83,11 @@ class Executor(base_executor.BaseExecutor):
                 + "\nCorrect the data; or, where the change is deliberate, record it in the root's schema:"
                 " movierec data EDITION --accept, with this run's --root, if it has one."
             )
+        folder, compared = exec_properties.get("accepted_data_path"), input_dict.get(DISTRIBUTION_ANOMALIES)
+        if folder and compared:
+            artifact = artifact_utils.get_single_instance(compared)
+            digest = artifact.get_string_custom_property("data_digest")
+            remembered.keep_accepted(pathlib.Path(folder), artifact.uri, digest)
 
 
 class AnomalyGate(base_component.BaseComponent):
@@ -87,15 +97,26 @@ class AnomalyGate(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
     def __init__(
-        self, *, anomalies: BaseChannel, distribution_anomalies: BaseChannel | None = None, code: str
+        self,
+        *,
+        anomalies: BaseChannel,
+        distribution_anomalies: BaseChannel | None = None,
+        accepted_data_path: str = "",
+        code: str,
     ) -> None:
         """Constructs the component.
 
         Args:
           anomalies: ExampleAnomalies, from ExampleValidator.
           distribution_anomalies: the same, from DistributionCheck.
+          accepted_data_path: where a root remembers data that passed; "" where ML Metadata does.
           code: a digest of this component's code, for the cache.
         """
         super().__init__(
-            spec=AnomalyGateSpec(anomalies=anomalies, distribution_anomalies=distribution_anomalies, code=code)
+            spec=AnomalyGateSpec(
+                anomalies=anomalies,
+                distribution_anomalies=distribution_anomalies,
+                accepted_data_path=accepted_data_path,
+                code=code,
+            )
         )

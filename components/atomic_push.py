@@ -31,8 +31,8 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components import baseline, evaluation_report, file_trees, model_store
-from trainer_modules import contract
+from components import baseline, evaluation_report, file_trees, model_store, remembered
+from trainer_modules import contract, fit_pairs
 
 _INFRA_BLESSING = "infra_blessing"
 
@@ -47,6 +47,7 @@ class AtomicPushSpec(component_spec.ComponentSpec):
         "keep_versions": component_spec.ExecutionParameter(type=int),
         "force": component_spec.ExecutionParameter(type=int, optional=True),
         "push_id": component_spec.ExecutionParameter(type=str, optional=True),
+        "blessed_path": component_spec.ExecutionParameter(type=str, optional=True),
         "code": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS: ClassVar = {
@@ -106,6 +107,8 @@ class Executor(base_executor.BaseExecutor):
         with tempfile.TemporaryDirectory() as folder:
             sources = _sources(input_dict, folder)
             done = model_store.push(destination, sources, exec_properties["keep_versions"], origin)
+        if exec_properties.get("blessed_path"):
+            _remember(input_dict, pathlib.Path(exec_properties["blessed_path"]), done, exec_properties["keep_versions"])
         reason = f"version {done.version} " + ("is new" if done.pushed else "holds these models already")
         _mark(note, destination, done.pushed, done.version, reason, done.record)
 
@@ -151,6 +154,16 @@ def _sources(input_dict: Mapping[str, Any], folder: str) -> dict[str, model_stor
     return sources
 
 
+def _remember(input_dict: Mapping[str, Any], folder: pathlib.Path, done: model_store.Push, keep_versions: int) -> None:
+    """What LastBlessed will want of the models, where it cannot ask ML Metadata; nothing of one that was forced."""
+    not_blessed = _not_blessed(input_dict)
+    for name in contract.MODELS:
+        if input_dict.get(f"{name}_model") and f"{name}_blessing" not in not_blessed:
+            uri = artifact_utils.get_single_uri(list(input_dict[f"{name}_model"]))
+            parts = (baseline.SAVED_MODEL_FOLDER, fit_pairs.FOLDER)
+            remembered.keep_blessed(folder / name, uri, parts, done.version, keep_versions)
+
+
 def _mark(
     note: types.Artifact, destination: str, pushed: bool, version: int | None, reason: str, record: dict[str, Any]
 ) -> None:
@@ -182,6 +195,7 @@ class AtomicPush(base_component.BaseComponent):
         destination: str,
         keep_versions: int = 5,
         force: bool = False,
+        blessed_path: str = "",
         code: str = "",
     ):
         """Makes the component.
@@ -193,6 +207,7 @@ class AtomicPush(base_component.BaseComponent):
           destination: local folder above the models' own, which servers watch.
           keep_versions: versions kept there, the new one included; at least 1.
           force: push though an evaluation did not bless; the version's record names what it was forced without.
+          blessed_path: where a root remembers blessed models; "" where ML Metadata does.
           code: digest of the code behind this component, for the cache.
         """
         spec = AtomicPushSpec(
@@ -202,6 +217,7 @@ class AtomicPush(base_component.BaseComponent):
             destination=destination,
             keep_versions=keep_versions,
             force=int(force),
+            blessed_path=blessed_path,
             code=code,
             pushed_model=types.Channel(type=standard_artifacts.PushedModel),
         )

@@ -6,8 +6,8 @@ cache. Here a driver asks ML Metadata before the cache key is made, as LastBless
 
 Where the data are spans, the newest span is compared with the one before it, too.
 
-The last accepted data are the newest other data that passed the gate. A first run has nothing to compare with; neither
-has one of a runner without driver hooks.
+The last accepted data are the newest other data that passed the gate. A first run has nothing to compare with. Where
+a runner has no drivers, the gate keeps what passed in a folder, and this component looks there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.types.channel import BaseChannel
 from tfx.utils import io_utils
 
-from components import acceptance, served_requests, span_statistics, statistics_page, vocabulary
+from components import acceptance, remembered, served_requests, span_statistics, statistics_page, vocabulary
 from components import distributions as distances
 from components.distributions import Measurement, Statistics
 from trainer_modules import features as f
@@ -63,6 +63,7 @@ class DistributionCheckSpec(component_spec.ComponentSpec):
         "serving_logs": component_spec.ExecutionParameter(type=str),
         "serving_digest": component_spec.ExecutionParameter(type=str),
         "previous": component_spec.ExecutionParameter(type=str, optional=True),
+        "accepted_data_path": component_spec.ExecutionParameter(type=str, optional=True),
         "code": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {
@@ -130,6 +131,10 @@ class Executor(base_executor.BaseExecutor):
         output = artifact_utils.get_single_instance(output_dict[ANOMALIES])
         schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(one["schema"].uri))
         limits, previous_uri = json.loads(exec_properties["limits"]), exec_properties.get("previous") or ""
+        if exec_properties.get("accepted_data_path"):
+            exec_properties = {**exec_properties, **_read_by_the_ingest(one["catalog"])}
+            folder = pathlib.Path(exec_properties["accepted_data_path"])
+            previous_uri = remembered.last_accepted(folder, exec_properties[_DATA_DIGEST])
         data_digest = exec_properties[_DATA_DIGEST]
         statistics = {
             split: stats_artifact_utils.load_statistics(one["statistics"], split).proto() for split in f.SPLITS
@@ -169,6 +174,11 @@ class Executor(base_executor.BaseExecutor):
         io_utils.write_string_file(f"{output.uri}/{MEASUREMENTS_FILE}", "[" + ",\n ".join(lines) + "]\n")
         page = statistics_page.page(f"Data {data_digest[:16]}", " ".join(against), statistics, previous, found)
         io_utils.write_string_file(f"{output.uri}/{PAGE_FILE}", page)
+
+
+def _read_by_the_ingest(catalog: types.Artifact) -> dict[str, str]:
+    """The execution properties that a runner fills in where it sees the data."""
+    return {name: catalog.get_string_custom_property(name) for name in (_DATA_DIGEST, "input_path", "spans")}
 
 
 def _previous_statistics(uri: str) -> dict[str, Statistics]:
@@ -249,6 +259,7 @@ class DistributionCheck(base_component.BaseComponent):
         limits: str,
         serving_logs: str = "[]",
         serving_digest: str = "",
+        accepted_data_path: str = "",
         code: str,
     ) -> None:
         """Constructs the component.
@@ -264,6 +275,8 @@ class DistributionCheck(base_component.BaseComponent):
           limits: JSON of drift, new_vocabulary and skew, each feature name -> limit, and of min_rows.
           serving_logs: JSON list of files of PredictionLogs; empty: skew is not measured.
           serving_digest: of their content, for the cache.
+          accepted_data_path: where a root remembers data that passed; "" where ML Metadata does. With it, data_digest,
+            input_path and spans are what the ExampleGen found.
           code: a digest of this component's code, for the cache.
         """
         super().__init__(
@@ -278,6 +291,7 @@ class DistributionCheck(base_component.BaseComponent):
                 limits=limits,
                 serving_logs=serving_logs,
                 serving_digest=serving_digest,
+                accepted_data_path=accepted_data_path,
                 code=code,
                 anomalies=types.Channel(type=standard_artifacts.ExampleAnomalies),
             )

@@ -4,7 +4,8 @@ TFX's resolver for the last blessed model finds the candidate itself on the run 
 would evaluate and push anew. Here a driver asks ML Metadata before the cache key is made, and its answer, an execution
 property, is part of that key: a run that changes nothing gives the same answer and is answered from the cache.
 
-A runner without driver hooks leaves the property empty, unless the graph sets it: then there is no baseline.
+Where a runner has no drivers, the push keeps what it pushed in a folder, and the executor looks there: the newest
+version of the root is the last blessed, and what is blessed without being pushed is nobody's baseline.
 
 The same component finds what a training may start from. There is no candidate then, and left out are models that were
 fitted on today's very rows: an identical run starts from where the first one did, and is answered from the cache.
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import json
 import logging
+import pathlib
 from typing import Any, ClassVar
 
+import numpy as np
 from ml_metadata import proto as mlmd
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -27,8 +30,9 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components import file_trees
+from components import evaluation_data, file_trees, remembered
 from components.baseline import BASELINE_FILE, SAVED_MODEL_FOLDER
+from trainer_modules import features, fit_pairs
 
 _LOG = logging.getLogger("movierec.last_blessed")
 
@@ -40,6 +44,7 @@ class LastBlessedSpec(component_spec.ComponentSpec):
         "blessing_producer_id": component_spec.ExecutionParameter(type=str),
         "folder": component_spec.ExecutionParameter(type=str),
         "baseline": component_spec.ExecutionParameter(type=str, optional=True),
+        "blessed_path": component_spec.ExecutionParameter(type=str, optional=True),
         "code": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS: ClassVar = {
@@ -149,7 +154,10 @@ class Executor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         output = artifact_utils.get_single_instance(output_dict["model"])
-        found = json.loads(exec_properties.get("baseline") or "{}")
+        if exec_properties.get("blessed_path"):
+            found = _remembered(pathlib.Path(exec_properties["blessed_path"]), input_dict.get("user_state") or [])
+        else:
+            found = json.loads(exec_properties.get("baseline") or "{}")
         fileio.makedirs(output.uri)
         if found:
             folder = exec_properties["folder"]
@@ -160,6 +168,19 @@ class Executor(base_executor.BaseExecutor):
             _LOG.info("no other model has been blessed yet")
         with fileio.open(f"{output.uri}/{BASELINE_FILE}", "w") as file:
             file.write(json.dumps(found, indent=1) + "\n")
+
+
+def _remembered(folder: pathlib.Path, user_states: list[types.Artifact]) -> dict[str, Any]:
+    """As find_last_blessed, of the models that a root remembers."""
+    models = remembered.blessed(folder)
+    if user_states:
+        known = evaluation_data.read_user_states(user_states[0].uri, features.FIT_SPLITS)
+        todays = np.unique(fit_pairs.hashes(evaluation_data.pairs(known.user_id[known.row_user], known.movie_id)))
+        fitted_on = {path: fit_pairs.read(str(path)) for path in models}
+        models = [path for path, rows in fitted_on.items() if rows is None or not np.array_equal(rows, todays)]
+    if not models:
+        return {}
+    return {"model_id": 0, "model_uri": str(models[-1]), "user_state_uri": "", "version": models[-1].name}
 
 
 class LastBlessed(base_component.BaseComponent):
@@ -175,6 +196,7 @@ class LastBlessed(base_component.BaseComponent):
         model: types.BaseChannel | None = None,
         user_state: types.BaseChannel | None = None,
         folder: str = SAVED_MODEL_FOLDER,
+        blessed_path: str = "",
         code: str = "",
     ):
         """Makes the component.
@@ -185,6 +207,7 @@ class LastBlessed(base_component.BaseComponent):
           folder: of the model's artifact: the SavedModel, or what a training may start from (fit_pairs.FOLDER).
           blessing_producer_id: id of the component whose ModelBlessings say which models were blessed. It lies
             downstream of this one, so it is named and not linked.
+          blessed_path: where a root remembers this kind of model; "" where ML Metadata does.
           code: digest of the code behind this component, for the cache.
         """
         spec = LastBlessedSpec(
@@ -193,6 +216,7 @@ class LastBlessed(base_component.BaseComponent):
             folder=folder,
             model=types.Channel(type=standard_artifacts.Model),
             blessing_producer_id=blessing_producer_id,
+            blessed_path=blessed_path,
             code=code,
         )
         super().__init__(spec=spec)

@@ -21,9 +21,9 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components import example_shards, movielens, shard_examples, splits
+from components import data_lookup, example_shards, movielens, shard_examples, splits
 from components import spans as span_store
-from components.editions import Edition
+from components.editions import OWN_FILES, Edition
 from components.errors import InputError
 from components.example_shards import Shard
 from trainer_modules import features
@@ -50,6 +50,8 @@ class MovieLensExampleGenSpec(component_spec.ComponentSpec):
         "max_bad_share": component_spec.ExecutionParameter(type=float),
         "rejected_path": component_spec.ExecutionParameter(type=str),
         "data_digest": component_spec.ExecutionParameter(type=str),
+        "root": component_spec.ExecutionParameter(type=str),
+        "num_last_spans": component_spec.ExecutionParameter(type=int),
         "code": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar[dict[str, component_spec.ChannelParameter]] = {}
@@ -75,6 +77,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           InputError: the files are not good enough, or a split has no row.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
+        if exec_properties.get("root"):
+            exec_properties = {**exec_properties, **_looked_up(exec_properties)}
         numbers: list[int] = json.loads(exec_properties["spans"])
         dataset = _read(exec_properties, numbers)
         split = splits.parse(exec_properties["split"])
@@ -116,6 +120,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.set_int_custom_property("num_rejected", dataset.num_rejected)
         for name in ("dataset", "split", "spans", "data_digest"):
             examples.set_string_custom_property(name, exec_properties[name])
+        for name in ("spans", "data_digest", "input_path"):
+            catalog.set_string_custom_property(name, exec_properties[name])
         _log.info(
             "%d ratings of %d movies: %s",
             dataset.ratings.height, dataset.movies.height,
@@ -147,6 +153,8 @@ class MovieLensExampleGen(base_beam_component.BaseBeamComponent):
         max_bad_share: float = 0.01,
         rejected_path: str = "",
         data_digest: str,
+        root: str = "",
+        num_last_spans: int = 0,
         code: str,
     ) -> None:
         """Constructs the component.
@@ -163,6 +171,9 @@ class MovieLensExampleGen(base_beam_component.BaseBeamComponent):
           rejected_path: folder for the list of rows set aside; empty: no list.
           data_digest: from movielens.content_digest. Not used but for the cache, to which other data has to look
             different.
+          root: of a run whose data this component is to look up itself (data_lookup.find); input_path is a folder or
+            zip of the edition then, or empty, and spans, layout and data_digest are not used.
+          num_last_spans: with root: how many of its newest spans are read; 0: all.
           code: a digest of the code that makes the examples, for the same reason.
 
         Raises:
@@ -184,6 +195,8 @@ class MovieLensExampleGen(base_beam_component.BaseBeamComponent):
                 max_bad_share=max_bad_share,
                 rejected_path=rejected_path,
                 data_digest=data_digest,
+                root=root,
+                num_last_spans=num_last_spans,
                 code=code,
                 **{key: types.Channel(type=standard_artifacts.Examples) for key in (EXAMPLES, CATALOG, USER_STATE)},
             )
@@ -202,6 +215,23 @@ class _WriteShard(beam.DoFn):
         """Adds nothing to the pipeline: what it does is in the files."""
         shard_examples.write_shard(shard, *self._arguments)
         return []
+
+
+def _looked_up(exec_properties: dict[str, Any]) -> dict[str, Any]:
+    """The execution properties that a runner fills in where it sees the data."""
+    found = data_lookup.find(
+        pathlib.Path(exec_properties["root"]),
+        exec_properties["dataset"],
+        exec_properties["input_path"],
+        splits.parse(exec_properties["split"]).fold,
+        exec_properties["num_last_spans"],
+    )
+    return {
+        "input_path": str(found.path),
+        "layout": found.edition.to_json() if found.edition.name == OWN_FILES else "",
+        "spans": json.dumps(list(found.spans)),
+        "data_digest": found.digest,
+    }
 
 
 def _read(exec_properties: dict[str, Any], numbers: list[int]) -> movielens.Dataset:

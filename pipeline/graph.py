@@ -34,7 +34,11 @@ ACCEPTED_SCHEMA_FILE = "schema.pbtxt"
 
 
 def create_pipeline(
-    settings: Settings, source: Source, digests: Digests, beam_arguments: list[str] | None = None
+    settings: Settings,
+    source: Source,
+    digests: Digests,
+    beam_arguments: list[str] | None = None,
+    has_drivers: bool = True,
 ) -> pipeline.Pipeline:
     """Builds the graph; touches neither environment nor disk.
 
@@ -43,8 +47,11 @@ def create_pipeline(
       source: the data.
       digests: of the code, handed in by the runner.
       beam_arguments: of the engine that runs the Beam stages.
+      has_drivers: whether the runner asks components' drivers before it asks the cache. Without them the components
+        look into the root themselves: for the data, and for what earlier runs left there.
     """
     root = settings.root_path
+    accepted_data, blessed = ("", "") if has_drivers else (str(root / "accepted"), str(root / "blessed"))
 
     # Ratings joined with users and movies, each with the history before it; the catalog; every user's state.
     ingest = MovieLensExampleGen(
@@ -58,6 +65,8 @@ def create_pipeline(
         rejected_path=str(root / "rejected"),
         spans=list(source.spans),
         data_digest=source.digest,
+        root="" if has_drivers else str(root),
+        num_last_spans=settings.num_last_spans or 0,
         code=digests.ingest,
     )
 
@@ -88,6 +97,7 @@ def create_pipeline(
         limits=json.dumps(dataclasses.asdict(settings.limits), sort_keys=True),
         serving_logs=json.dumps(source.serving_logs),
         serving_digest=source.serving_digest,
+        accepted_data_path=accepted_data,
         code=digests.distribution_check,
     )
 
@@ -95,6 +105,7 @@ def create_pipeline(
     gate = AnomalyGate(
         anomalies=validator.outputs["anomalies"],
         distribution_anomalies=check.outputs["anomalies"],
+        accepted_data_path=accepted_data,
         code=digests.gate,
     )
 
@@ -117,6 +128,7 @@ def create_pipeline(
             user_state=ingest.outputs["user_state"],
             blessing_producer_id=f"{name.capitalize()}Evaluation",
             folder=fit_pairs.FOLDER,
+            blessed_path=blessed and f"{blessed}/{name}",
             code=digests.last_blessed,
         ).with_id(f"{name.capitalize()}WarmStart")
         for name in (names if settings.warm_start else ())
@@ -161,6 +173,7 @@ def create_pipeline(
         name: LastBlessed(
             model=models[name],
             blessing_producer_id=f"{name.capitalize()}Evaluation",
+            blessed_path=blessed and f"{blessed}/{name}",
             code=digests.last_blessed,
         ).with_id(f"{name.capitalize()}LastBlessed")
         for name in names
@@ -174,7 +187,7 @@ def create_pipeline(
             examples=ingest.outputs["examples"],
             catalog=ingest.outputs["catalog"],
             user_state=ingest.outputs["user_state"],
-            gates=_gates(settings, name),
+            gates=gates(settings, name),
             # Popularity is measured as every family is, and never blessed. TFMA judges ranking alone.
             **(
                 {"family": settings.retrieval.family}
@@ -212,6 +225,7 @@ def create_pipeline(
         destination=str(root / "models"),
         keep_versions=settings.keep_versions,
         force=settings.force,
+        blessed_path=blessed,
         code=digests.push,
     )
 
@@ -240,7 +254,7 @@ def _training(settings: Settings, source: Source, name: str) -> dict[str, Any]:
     }
 
 
-def _gates(settings: Settings, name: str) -> str:
+def gates(settings: Settings, name: str) -> str:
     """A model's corridors on the run's split, as JSON: exec properties are flat."""
     model: Model = getattr(settings, name)
     corridors = {

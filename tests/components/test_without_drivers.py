@@ -1,0 +1,149 @@
+"""What components find in a shared root, where no driver asks ML Metadata for them."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import toy_models
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
+from tfx.types import artifact_utils, standard_artifacts
+
+from components import (
+    anomaly_gate,
+    atomic_push,
+    data_lookup,
+    evaluation_data,
+    last_blessed,
+    movielens,
+    remembered,
+    spans,
+)
+from components.errors import InputError
+from trainer_modules import features, fit_pairs
+
+
+def artifact(kind, uri, **properties):
+    made = kind()
+    made.uri = str(uri)
+    for name, value in properties.items():
+        set_ = made.set_int_custom_property if isinstance(value, int) else made.set_string_custom_property
+        set_(name, value)
+    return made
+
+
+def model(folder, content):
+    """A Model artifact, not a model: nobody loads it here."""
+    (folder / "Format-Serving").mkdir(parents=True)
+    (folder / "Format-Serving" / "saved_model.pb").write_text(content)
+    fit_pairs.write(str(folder), np.array([len(content)]))
+    return artifact(standard_artifacts.Model, folder)
+
+
+def push(root, made, run, verdict=1, infra=1, force=0):
+    inputs = {
+        "ranking_model": [made],
+        "ranking_blessing": [artifact(standard_artifacts.ModelBlessing, root / "any", blessed=verdict)],
+        "infra_blessing": [artifact(standard_artifacts.InfraBlessing, root / "any", blessed=infra)],
+    }
+    properties = {
+        "destination": str(root / "models"), "keep_versions": 2, "blessed_path": str(root / "blessed"), "force": force,
+    }  # fmt: skip
+    note = artifact(standard_artifacts.PushedModel, root / f"pushed-{run}")
+    atomic_push.Executor().Do(inputs, {"pushed_model": [note]}, properties)
+    return note.get_string_custom_property("pushed_version")
+
+
+def baseline(root, run, user_state=None, folder="Format-Serving"):
+    found = artifact(standard_artifacts.Model, root / f"baseline-{run}")
+    inputs = {"user_state": [artifact(standard_artifacts.Examples, user_state)]} if user_state else {}
+    properties = {"blessing_producer_id": "any", "folder": folder, "blessed_path": str(root / "blessed" / "ranking")}
+    last_blessed.Executor().Do(inputs, {"model": [found]}, properties)
+    return json.loads((pathlib.Path(found.uri) / "baseline.json").read_text()), pathlib.Path(found.uri)
+
+
+def test_the_last_pushed_model_is_the_baseline_with_what_it_was_fitted_on(tmp_path):
+    assert baseline(tmp_path, 0)[0] == {}
+    assert push(tmp_path, model(tmp_path / "a", "a"), 1) == "1"
+    assert push(tmp_path, model(tmp_path / "b", "bb"), 2) == "2"
+    assert push(tmp_path, model(tmp_path / "refused", "ccc"), 3, verdict=0) == ""
+    assert push(tmp_path, model(tmp_path / "forced", "dddd"), 4, verdict=0, force=1) == "3"
+    origin, folder = baseline(tmp_path, 5)
+    assert origin["version"] == "2" and (folder / "Format-Serving" / "saved_model.pb").read_text() == "bb"
+    assert fit_pairs.read(origin["model_uri"]).tolist() == [2]
+    # The run's own pod is gone by then, and so are its files.
+    assert pathlib.Path(origin["model_uri"]).is_relative_to(tmp_path / "blessed")
+    assert push(tmp_path, model(tmp_path / "e", "eeeee"), 6) == "4"
+    assert push(tmp_path, model(tmp_path / "f", "eeeee"), 7) == "4", "the same content"
+    assert [path.name for path in remembered.blessed(tmp_path / "blessed" / "ranking")] == ["2", "4"]
+
+
+def test_a_warm_start_leaves_out_what_was_fitted_on_todays_rows(tmp_path):
+    uris = toy_models.write_world(tmp_path / "world", toy_models.ring_world())
+    assert push(tmp_path, model(tmp_path / "older", "o"), 1) == "1"
+    todays = model(tmp_path / "todays", "todays")
+    states = evaluation_data.read_user_states(str(uris["user_state"]), features.FIT_SPLITS)
+    pairs = evaluation_data.pairs(states.user_id[states.row_user], states.movie_id)
+    fit_pairs.write(todays.uri, fit_pairs.hashes(pairs))
+    assert push(tmp_path, todays, 2) == "2"
+    assert baseline(tmp_path, 3)[0]["version"] == "2"
+    origin, folder = baseline(tmp_path, 4, uris["user_state"], fit_pairs.FOLDER)
+    assert origin["version"] == "1" and fit_pairs.read(str(folder)).tolist() == [1]
+
+
+@pytest.mark.parametrize("is_anomalous", [False, True])
+def test_the_gate_keeps_what_passed_for_the_next_comparison(tmp_path, is_anomalous):
+    checked = artifact(standard_artifacts.ExampleAnomalies, tmp_path / "check", data_digest="d" * 64)
+    checked.split_names = artifact_utils.encode_split_names(["train"])
+    found = anomalies_pb2.Anomalies()
+    if is_anomalous:
+        found.anomaly_info["x"].description = "moved"
+    (tmp_path / "check" / "Split-train").mkdir(parents=True)
+    (tmp_path / "check" / "Split-train" / DEFAULT_FILE_NAME).write_bytes(found.SerializeToString())
+    accepted = tmp_path / "accepted"
+    given = {anomaly_gate.DISTRIBUTION_ANOMALIES: [checked]}, {}, {"accepted_data_path": str(accepted), "code": ""}
+    if is_anomalous:
+        with pytest.raises(InputError, match="train: x: moved"):
+            anomaly_gate.Executor().Do(*given)
+        assert not accepted.exists()
+        return
+    for _ in range(2):
+        anomaly_gate.Executor().Do(*given)
+    assert [path.name for path in accepted.glob("[!.]*")] == ["1-" + "d" * 16]
+    assert remembered.last_accepted(accepted, "d" * 64) == ""
+    assert remembered.last_accepted(accepted, "e" * 64) == str(accepted / ("1-" + "d" * 16))
+
+
+def test_of_accepted_data_the_newest_others_are_kept(tmp_path):
+    for digit in "123451":
+        (tmp_path / digit).mkdir(exist_ok=True)
+        (tmp_path / digit / "file").write_text(digit)
+        remembered.keep_accepted(tmp_path / "accepted", str(tmp_path / digit), digit * 64)
+    assert remembered.last_accepted(tmp_path / "accepted", "1" * 64).endswith("5-" + "5" * 16)
+    assert remembered.last_accepted(tmp_path / "accepted", "6" * 64).endswith("6-" + "1" * 16)
+    assert len(list((tmp_path / "accepted").glob("[0-9]*"))) == 3
+
+
+def test_data_are_found_by_name_or_in_the_roots_spans(tmp_path):
+    found = data_lookup.find(tmp_path, "sample", "", "", 0)
+    sample = movielens.get_edition("sample")
+    assert found.spans == () and found.path.is_relative_to(tmp_path / ".cache")
+    assert found.digest == movielens.content_digest(found.path, sample)
+    with pytest.raises(InputError, match="csv is read from spans here"):
+        data_lookup.find(tmp_path, "csv", "", "", 0)
+    with pytest.raises(InputError, match="no fold"):
+        data_lookup.find(tmp_path, "sample", "", "u1", 0)
+
+
+def test_the_newest_spans_are_found(tmp_path, monkeypatch):
+    sample = movielens.get_edition("sample")
+    one = spans.Span(0, [], {}, 2, 2, 0, 0, 1)
+    listed = spans.Spans(sample.to_json(), "", {}, [one, spans.Span(1, [], {}, 1, 1, 0, 0, 0)])
+    monkeypatch.setattr(spans, "listed", lambda folder: listed if folder == tmp_path / "spans" else None)
+    monkeypatch.setattr(spans, "content_digest", lambda folder, numbers: f"of {list(numbers)}")
+    assert data_lookup.find(tmp_path, "ml-100k", "", "", 0).spans == (0, 1)
+    newest = data_lookup.find(tmp_path, "ml-100k", "", "", 1)
+    assert (newest.spans, newest.digest, newest.edition.name) == ((1,), "of [1]", "sample")
+    with pytest.raises(InputError, match="fold u1 divides the published ratings"):
+        data_lookup.find(tmp_path, "ml-100k", "", "u1", 0)
