@@ -1,0 +1,1 @@
+"""What runs in the pods: one image, and the entry point of every task."""
