@@ -33,12 +33,17 @@ _SHOWN = {
 SYNTHETIC = "SYNTHETIC data: these figures say nothing about real people"
 
 
-def show_outcome(outcome: Outcome) -> None:
-    """The last screen of a run: metrics, blessings, where the models lie."""
-    from pipeline.lineage import Lineage
+def show_outcome(outcome: Outcome, found: dict[str, Any] | None = None) -> None:
+    """The last screen of a run: metrics, blessings, where the models lie.
 
-    lineage = Lineage(outcome.root_path)
-    found = lineage.metrics()
+    Args:
+      outcome: of the run.
+      found: model -> its metrics.json; None: as ML Metadata has them.
+    """
+    if found is None:
+        from pipeline.lineage import Lineage
+
+        found = Lineage(outcome.root_path).metrics()
     show_metrics(outcome.root_path, found, as_json=False)
     console = _console()
     if outcome.pushed_version is None:
