@@ -126,18 +126,92 @@ def cli() -> None:
 @click.option("--force", is_flag=True, default=None, help="Push models that are not blessed, if they can be served.")
 @click.option("--one-call/--no-one-call", default=None, help="Whether to push a third model: both stages in one graph.")
 @click.option("--settings", "settings_path", type=_PATH, help="A TOML file with any setting (pipeline/settings.py).")
+@click.option(
+    "--target", type=click.Choice(["local", "kubeflow-local"]), default="local", show_default=True,
+    help="kubeflow-local: what is compiled for Kubeflow, task by task, as its launcher would: a simulation.",
+)
 @click.option("--demo", is_flag=True, help="Then serve the models and ask for one user's recommendations.")
-def run(demo: bool, **options: Any) -> None:
+def run(target: str, demo: bool, **options: Any) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, bless, push."""
-    from pipeline import run_local, screens, settings
+    from pipeline import screens, settings
 
-    outcome = run_local.run(settings.load(**options))
-    screens.show_outcome(outcome)
+    if target == "local":
+        from pipeline import run_local
+
+        outcome = run_local.run(settings.load(**options))
+        screens.show_outcome(outcome)
+    else:
+        from pipeline import run_kubeflow_local
+
+        simulated = run_kubeflow_local.run(settings.load(**options))
+        outcome = simulated.outcome
+        screens.show_outcome(outcome, simulated.metrics)
     if demo and outcome.pushed_version:
         from pipeline import demo as demonstration
 
         demonstration.ask_one_user(outcome.root_path)
     sys.exit(DONE if outcome.blessed else NOT_BLESSED)
+
+
+@cli.command("compile")
+@click.option("--target", "target_name", type=click.Choice(["kubeflow", "vertex"]), required=True, help="Who runs it.")
+@click.option("--image", required=True, help="The image of every pod, made from pipeline/deploy/Dockerfile.")
+@click.option("--output", type=_PATH, required=True, help="The YAML file to write.")
+@click.option("--pipeline-root", default="", help="Bucket folder of the artifacts: s3://, minio:// or gs://. Default:"
+              " that of Kubeflow's own object store.")
+@click.option("--claim", default="movierec", show_default=True, help="PersistentVolumeClaim of the root; '': none.")
+@click.option("--dataset", default="sample", show_default=True, help=f"{_DATASETS}: the last is read from spans there.")
+@click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip, as pods see it; else a download.")
+@_split_option
+@click.option("--spans", help="all (default), or last:K: only the K newest spans that were ingested.")
+@click.option("--warm-start", is_flag=True, default=None, help="Continue from the last blessed models of the root.")
+@click.option("--retrieval", "retrieval_family", help=f"Model family: {_RETRIEVAL_FAMILIES}. Default: two_tower.")
+@click.option("--ranking", "ranking_family", help=f"Model family: {_RANKING_FAMILIES}. Default: deep.")
+@_seed_option
+@click.option("--user-snapshot/--no-user-snapshot", default=None, help="Whether models carry users' histories.")
+@click.option("--one-call/--no-one-call", default=None, help="Whether to push a third model: both stages in one graph.")
+@click.option("--settings", "settings_path", type=_PATH, help="A TOML file with any setting (pipeline/settings.py).")
+def compile_(
+    target_name: str, image: str, output: pathlib.Path, pipeline_root: str, claim: str, **options: Any
+) -> None:
+    """Compile the same graph for Kubeflow Pipelines or Vertex; needs the extra `kubeflow`."""
+    from pipeline import run_kubeflow, settings
+
+    target = run_kubeflow.Target(target_name, image, pipeline_root, claim)
+    defaults = run_kubeflow.compile_to(settings.load(**options), target, output)
+    click.echo(f"{output}: for {target_name}, artifacts under {target.where}. Parameters, each with its default:")
+    for name, value in defaults.items():
+        click.echo(f"  {name:<16} {value}"[:110])
+
+
+@cli.command()
+@click.argument("pipeline_path", metavar="PIPELINE.yaml", type=_PATH)
+@click.option("--host", required=True, help="Address of the Kubeflow Pipelines API.")
+@click.option("--namespace", default="", help="Yours, in a Kubeflow of many users.")
+@click.option("--experiment", default="movierec", show_default=True, help="Made where it is missing.")
+@click.option("--name", default="movierec", show_default=True, help="Of the pipeline there.")
+@click.option("--version-name", "version", default="", help="Of the version that is uploaded. Default: the time.")
+@click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE", help="A runtime parameter; may be repeated.")
+@click.option("--schedule", default="", metavar="CRON", help='Run again and again: "0 3 * * *" is every day at 03:00.')
+@click.option("--token-file", "token_path", type=_PATH, help="A file with a bearer token.")
+@click.option("--watch", is_flag=True, help="Wait for the end, and show the tasks' states as they change.")
+def submit(watch: bool, parameters: tuple[str, ...], **options: Any) -> None:
+    """Upload a compiled pipeline to Kubeflow and run it there, once or on a schedule."""
+    from pipeline import submit as submission
+
+    for pair in parameters:
+        if "=" not in pair:
+            raise click.BadParameter(f"{pair!r} is not of the form NAME=VALUE, such as seed=8", param_hint="--set")
+    given = {name: value for name, _, value in (pair.partition("=") for pair in parameters)}
+    if watch and options["schedule"]:
+        raise click.UsageError("--watch waits for one run, --schedule makes many; give one of them")
+    connection = submission.Submitter(submission.Request(**options, parameters=given))
+    done = connection.submit()
+    click.echo(f"version {done.version}: {'recurring run' if done.recurring else 'run'} {done.id}")
+    state = "SUCCEEDED"
+    for task, state in connection.watch(done.id) if watch else ():
+        click.echo(f"  {task or 'the run':<22} {state}")
+    sys.exit(DONE if state == "SUCCEEDED" else FAULT)
 
 
 @cli.command()
