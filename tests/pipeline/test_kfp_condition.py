@@ -1,20 +1,20 @@
 """Conditions of a compiled pipeline, as TFX's own compiler writes them."""
 
 import pytest
+from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.placeholder import placeholder
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types import channel_utils, standard_artifacts
-from tfx.types.channel import Channel
 
 from pipeline import kfp_condition
 
 BLESSING = {"artifacts": [{"uri": "s3://b/x", "metadata": {"blessed": 1.0, "note": "a && b"}}]}
-INPUTS = {"artifacts": {"blessing": BLESSING}, "parameterValues": {"k": 3.0}}
+INPUTS = {"artifacts": {"_Importer.result": BLESSING}, "parameterValues": {"k": 3.0}}
 
 
 def compiled(predicate):
-    """As StepBuilder does it."""
-    encoded = channel_utils.encode_placeholder_with_channels(predicate, lambda channel: "blessing")
+    """As StepBuilder does it; the key is that of a producer and its output."""
+    encoded = channel_utils.encode_placeholder_with_channels(predicate, str)
     return compiler_utils.placeholder_to_cel(encoded)
 
 
@@ -31,8 +31,8 @@ def compiled(predicate):
     ],
 )  # fmt: skip
 def test_what_tfx_compiles_is_understood(predicate, expected):
-    channel = Channel(type=standard_artifacts.ModelBlessing, producer_component_id="e", output_key="blessing")
-    assert kfp_condition.holds(compiled(predicate(channel.future()[0])), INPUTS) is expected
+    importer = Importer(source_uri="s3://b/x", artifact_type=standard_artifacts.ModelBlessing)
+    assert kfp_condition.holds(compiled(predicate(importer.outputs["result"].future()[0])), INPUTS) is expected
 
 
 @pytest.mark.parametrize(
