@@ -261,8 +261,10 @@ def _tell_type_by_title(artifact: dict[str, Any]) -> None:
 
 def _platform(spec: Mapping[str, Any], claim: str) -> dict[str, Any]:
     """Mounts the volume that holds the root."""
-    mount = {"constant": claim, "mountPath": MOUNT_PATH}
-    executors = {label: {"pvcMount": [mount]} for label in spec["deploymentSpec"]["executors"]}
+    executors = {
+        label: {"pvcMount": [{"constant": claim, "mountPath": MOUNT_PATH}]}
+        for label in spec["deploymentSpec"]["executors"]
+    }
     return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import re
 
 import pytest
 from commands import SHARED_DATA, Run, movierec, served
@@ -81,39 +80,3 @@ def test_the_official_fold_of_ml_100k(tmp_path):
         stars = [float(row["stars"]) for row in csv.DictReader(file)]
     errors = [star - float(row[2]) for star, row in zip(stars, official, strict=True)]
     assert math.sqrt(sum(error**2 for error in errors) / 20_000) == pytest.approx(found["metrics"]["rmse"], abs=2e-3)
-
-
-def test_what_is_compiled_for_kubeflow_gives_the_same_models(random_run, tmp_path):
-    """Every task's own command, in the simulation of Kubeflow's launcher: no cluster has a part in it."""
-    options = [*random_run.options]
-    options[options.index("--root") + 1] = tmp_path / "root"
-    run = Run(tmp_path / "root", tuple(options), movierec("run", *options, "--target", "kubeflow-local"))
-    assert run.first.status == 0, run.first.err
-    assert "a SIMULATION of Kubeflow's driver and launcher" in run.first.out
-    ended = dict(re.findall(r"^\[ *\d+/12\] (\w+) +(\w+) +[\d.]+ s, CPU +[\d.]+ s$", run.first.out, re.MULTILINE))
-    assert ended == dict.fromkeys(COMPONENTS, "succeeded")
-    assert "The ranking model blessed, pushed as version 1" in run.first.out
-    assert run.versions == {"ranking": ["1"]}
-    [found] = (run.root / "kubeflow" / "run-1" / "object_store").rglob("RankingEvaluation/*/evaluation/metrics.json")
-    simulated = json.loads(found.read_text())
-    local = json.loads(random_run.ask("metrics", "--json"))["ranking"]
-    assert simulated["metrics"] == pytest.approx(local["metrics"], abs=1e-6)
-    assert simulated["baselines"]["bias"] == pytest.approx(local["baselines"]["bias"], abs=1e-6)
-    for remembered in ("blessed/ranking/1/Format-Serving/saved_model.pb", "blessed/ranking/1/Warm-start/fit_pairs.npy"):
-        assert (run.root / remembered).is_file()
-    assert len(list((run.root / "accepted").glob("1-*/Split-train/FeatureStats.pb"))) == 1
-
-
-@pytest.mark.slow
-def test_kubeflow_to_pushed_models_on_ml_100k(ml_100k_run, tmp_path):
-    """Both models, with the metrics of the local runner."""
-    options = [*ml_100k_run.options]
-    options[options.index("--root") + 1] = tmp_path / "root"
-    run = Run(tmp_path / "root", tuple(options), movierec("run", *options, "--target", "kubeflow-local"))
-    assert run.first.status == 0, run.first.err
-    assert run.versions == {"ranking": ["1"], "retrieval": ["1"]}
-    local = json.loads(ml_100k_run.ask("metrics", "--json"))
-    for model in ("retrieval", "ranking"):
-        name = f"{model.capitalize()}Evaluation/*/evaluation/metrics.json"
-        [found] = (run.root / "kubeflow" / "run-1" / "object_store").rglob(name)
-        assert json.loads(found.read_text())["metrics"] == pytest.approx(local[model]["metrics"], abs=1e-3)
