@@ -1,6 +1,6 @@
 # The README's commands. Each prepares what it needs; nothing is installed outside this checkout.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow bench-serving bench-data lint lock clean
+.PHONY: help setup run test test-slow bench-retrieval bench-serving bench-data lint lock clean
 BIN := .venv/bin
 
 help: ## Show this list
@@ -19,6 +19,9 @@ test: setup ## Lint and every test CI runs
 
 test-slow: setup ## The tests that are too long for CI
 	@$(BIN)/pytest -m slow
+
+bench-retrieval: setup ## What every retrieval family reaches on ml-100k, both splits, three seeds (half an hour)
+	@$(BIN)/python tests/benchmarks/bench_retrieval.py
 
 bench-serving: setup ## What a Predict costs beside a minimal server, and two calls beside one
 	@$(BIN)/python tests/benchmarks/bench_serving.py

@@ -106,6 +106,10 @@ def cli() -> None:
 @click.option("--spans", help="all (default), or last:K: only the K newest spans that were ingested.")
 @click.option("--warm-start", is_flag=True, default=None, help="Continue from the last blessed models of the root.")
 @click.option("--retrieval", "retrieval_family", help=f"Model family: {_RETRIEVAL_FAMILIES}. Default: two_tower.")
+@click.option(
+    "--preset", type=click.Choice(["tutorial"]),
+    help="Settings laid over the data set's: tutorial, the models of tensorflow-recommenders' tutorials.",
+)
 @click.option("--ranking", "ranking_family", help=f"Model family: {_RANKING_FAMILIES}. Default: deep.")
 @_seed_option
 @click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from components import model_store
 from components.errors import InputError
-from pipeline import digests, progress, root, sources, tuning
+from pipeline import digests, learning_curves, progress, root, sources, tuning
 from pipeline.lineage import ComponentRun, Lineage
 from pipeline.settings import Settings
 
@@ -72,6 +72,7 @@ def run(settings: Settings) -> Outcome:
                 _keep_statistics_page(root_path)
             if found := tuning.keep_found(root_path):
                 print(f"    what the search found: --hyperparameters {found}", file=screen)
+            learning_curves.draw(Lineage(root_path).components(), root_path / "report" / learning_curves.FILE)
     return _outcome(root_path, log_path, time.monotonic() - began_s)
 
 

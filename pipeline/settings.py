@@ -23,6 +23,9 @@ from trainer_modules import contract, hyperparameters, search_spaces
 
 DATASETS = (*editions.EDITIONS, editions.OWN_FILES)
 
+PRESETS = ("tutorial",)
+"""What --preset may name; the others in presets/ go with their data sets."""
+
 _LAST_SPANS = re.compile(r"last:([1-9]\d*)")
 _STRICT = pydantic.ConfigDict(extra="forbid")
 
@@ -193,18 +196,20 @@ class Settings:
 def load(
     dataset: str = "sample",
     settings_path: pathlib.Path | None = None,
+    preset: str | None = None,
     retrieval_family: str | None = None,
     ranking_family: str | None = None,
     hyperparameters_path: pathlib.Path | None = None,
     **overrides: Any,
 ) -> Settings:
-    """The data set's preset, if it has one, then the user's file, then the overrides that are not None.
+    """The data set's preset, if it has one, a named preset, the user's file, and the overrides that are not None.
 
     Who names another family than the one below gets that family's own from `families`, and of the one below nothing.
 
     Args:
       dataset: chooses the preset.
       settings_path: a TOML file with any of Settings' fields.
+      preset: one of PRESETS.
       retrieval_family: short for the override retrieval = {"family": ...}.
       ranking_family: the same of ranking.
       hyperparameters_path: a TOML or JSON file with families and hyperparameters, over the file above.
@@ -215,9 +220,14 @@ def load(
     """
     if dataset not in DATASETS:
         raise InputError(f"dataset is {dataset!r}; known are: {', '.join(DATASETS)}")
-    # Beside this file, and not of the package's name: to a search path with another folder of that name it is both.
-    preset = pathlib.Path(__file__).parent / "presets" / f"{dataset}.toml"
-    values = _parse(preset.read_bytes(), f"preset {dataset}") if preset.is_file() else {}
+    if preset is not None and preset not in PRESETS:
+        raise InputError(f"preset is {preset!r}; known are: {', '.join(PRESETS)}")
+    values: dict[str, Any] = {}
+    for name in filter(None, (dataset, preset)):
+        # Beside this file, not of the package's name: to a search path with another folder of that name it is both.
+        path = pathlib.Path(__file__).parent / "presets" / f"{name}.toml"
+        if path.is_file():
+            values = _merged(values, _parse(path.read_bytes(), f"preset {name}"))
     if settings_path is not None:
         try:
             content = settings_path.read_bytes()

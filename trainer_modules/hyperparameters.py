@@ -78,23 +78,36 @@ class TwoTower:
     """Share of the history's coordinates that a training step does not see."""
     user_id_dropout: float = 0.5
     """Share of training queries whose user counts as unknown, so that the unknown user's vector is learned."""
-    movie_id_dropout: float = 0.02
-    """Share of movies that a training step knows by their genres, year and title words alone, so that a movie nobody
-    rated has a vector that means something."""
-    num_epochs: int = 4
-    """Most epochs. The tuning run picks the epoch that looks best on eval, the refit stops there."""
+    movie_id_dropout: float = 0.0
+    """Share of movies that a training step knows by their genres, year and title words alone. Without it weight decay
+    alone brings the unknown movie's own part near zero, so that its facts speak."""
+    num_epochs: int = 8
+    """Epochs of tuning and of the refit alike, a whole cosine each: the eval split is too small to choose one by."""
     targets_per_block: int = 10
     """Consecutive rows of a user that are predicted from one gathered history: faster, and no row knows a later one."""
     blocks_per_batch: int = 64
     """A batch holds up to blocks_per_batch x targets_per_block queries."""
     num_negatives: int = 2048
     """Candidates that each query is to beat: the whole catalog if it is not larger, else a sample, logQ corrected."""
-    learning_rate: float = 0.01
+    learning_rate: float = 0.007
     """Adam's at the start; falls to 2 % of it along a cosine."""
     weight_decay: float = 0.5
     """Each step shrinks embeddings by this times the learning rate."""
     temperature: float = 1.0
     """Scores are divided by it in the loss."""
+    label_smoothing: float = 0.05
+    """Share of the target's probability that the loss spreads evenly over the catalog."""
+    average_momentum: float = 0.99
+    """Evaluated and served are running means of the weights, which keep so much of themselves at each step, less at
+    first; 0: the weights."""
+    linear_rank: int = 64
+    """Coordinates of the linear model whose score is added (linear_part.py); 0: none."""
+    linear_regularization: float = 300.0
+    """lambda of that model, in squared singular values of the rows."""
+    linear_decay: float = 0.4
+    """A row of the history counts (1 + number of later rows) to the power of minus this in it."""
+    popularity_half_life_days: float = 7.0
+    """Of the decayed popularity whose log is added, as much of it as eval asks for; 0: none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +120,7 @@ class MatrixFactorization:
     """"als", alternating least squares; "adam", gradient descent on batches of cells."""
     embedding_dimension: int = 32
     """Coordinates of a user and of a movie."""
-    gravity: float = 1.0
+    gravity: float = 5.0
     """Pull of every cell to 0, as a weight of the mean over all cells beside the mean over the observed ones."""
     regularization: float = 0.05
     """Weight of the vectors' mean squared length."""
@@ -136,6 +149,20 @@ class AutoRec:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tutorial:
+    """Retrieval: user id and movie title, as the tutorials of tensorflow-recommenders have it."""
+
+    embedding_dimension: int = 32
+    """Coordinates of a user and of a title."""
+    num_epochs: int = 3
+    """Passes over the fit rows."""
+    batch_size: int = 8192
+    """Rows in a training step, and titles that each of them is to beat."""
+    learning_rate: float = 0.1
+    """Of Adagrad."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Popularity:
     """Retrieval: the same list for everyone. Never blessed."""
 
@@ -147,6 +174,7 @@ RETRIEVAL = {
     "two_tower": TwoTower,
     "matrix_factorization": MatrixFactorization,
     "autorec": AutoRec,
+    "tutorial": Tutorial,
     "popularity": Popularity,
 }
 """What may be set of each retrieval family, by its name."""

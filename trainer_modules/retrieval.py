@@ -11,6 +11,7 @@ from trainer_modules import (
     hyperparameters,
     matrix_factorization,
     popularity,
+    tutorial_retrieval,
     two_tower_training,
     warm_start,
 )
@@ -22,6 +23,7 @@ FAMILIES = {
     "two_tower": two_tower_training.train,
     "matrix_factorization": matrix_factorization.train,
     "autorec": autorec.train,
+    "tutorial": tutorial_retrieval.train,
     "popularity": popularity.train,
 }
 """By custom_config["family"]: (data, hyperparameters, seed) -> what retrieval_model.export serves."""

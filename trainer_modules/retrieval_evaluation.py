@@ -78,10 +78,29 @@ def queries(states: UserStates, user_index: np.ndarray, held_out: UserStates) ->
 
 def ndcg_at_10(query_vectors: tf.Tensor, candidate_vectors: tf.Tensor, asked: Queries) -> float:
     """Mean over the queries. float32 [Q, D] and [N, D], in the queries' and in catalog order."""
+    return float(ndcg_at_10_of_each(query_vectors, candidate_vectors, asked).mean())
+
+
+def ndcg_at_10_of_each(query_vectors: tf.Tensor, candidate_vectors: tf.Tensor, asked: Queries) -> np.ndarray:
+    """float32 [Q, D] and [N, D] -> float64 [Q]."""
     best = []
     for n in range(0, len(asked.seen), _BATCH):
         scores = tf.matmul(query_vectors[n : n + _BATCH], candidate_vectors, transpose_b=True)
         scores = mask(scores, asked.seen[n : n + _BATCH])
         best.append(np.asarray(top_k(scores, tf.fill(tf.shape(scores)[:1], 10)).position))
     hit = metrics.hits(np.concatenate(best), asked.positive, asked.positive_row_splits)
-    return float(metrics.ndcg_at_k(hit, asked.num_relevant, 10).mean())
+    return metrics.ndcg_at_k(hit, asked.num_relevant, 10)
+
+
+def cross_entropy(query_vectors: tf.Tensor, candidate_vectors: tf.Tensor, asked: Queries) -> float:
+    """Of the held-out rows under the softmax over the whole catalog, nothing masked, in nats per row.
+
+    float32 [Q, D] and [N, D], in the queries' and in catalog order.
+    """
+    log_sum = [
+        tf.reduce_logsumexp(tf.matmul(query_vectors[n : n + _BATCH], candidate_vectors, transpose_b=True), axis=1)
+        for n in range(0, len(asked.seen), _BATCH)
+    ]
+    query = np.repeat(np.arange(len(asked.num_relevant)), asked.num_relevant)
+    score = np.einsum("pd,pd->p", np.asarray(query_vectors)[query], np.asarray(candidate_vectors)[asked.positive])
+    return float(np.mean(np.concatenate(log_sum)[query] - score))

@@ -1,8 +1,9 @@
-"""What all trainings share: a step that compiles quickly, and a word when tuning is done."""
+"""What trainings share: a step that compiles quickly, running means of the weights, and a word when tuning is done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -23,3 +24,42 @@ def compiled_step(model: tf.keras.Model) -> Callable[[dict[str, tf.Tensor]], dic
     the price is that a model's own code must say tf.where and tf.cond instead of `if` on tensors.
     """
     return tf.function(model.train_step, autograph=False)
+
+
+class WeightAverage:
+    """Exponential moving averages of weights: they go where the weights go, without the last steps' noise."""
+
+    def __init__(self, weights: Sequence[tf.Variable], momentum: float) -> None:
+        """Starts at the weights.
+
+        Args:
+          weights: of a model in training.
+          momentum: share of a mean that an update keeps, below 1; 0: the weights themselves. Update t, from 1, keeps
+            t / (9 + t) at most, so that a short training does not end near its start.
+        """
+        self._weights = list(weights)
+        self._means = [tf.Variable(weight) for weight in self._weights]
+        self._momentum = momentum
+        self._num_updates = tf.Variable(0.0)
+        self.update = tf.function(self._update, autograph=False)
+        """Called after each step."""
+
+    def _update(self) -> None:
+        t = self._num_updates.assign_add(1.0)
+        step = 1.0 - tf.minimum(self._momentum, t / (9.0 + t))
+        for mean, weight in zip(self._means, self._weights, strict=True):
+            mean.assign_add(step * (weight - mean))
+
+    def put(self) -> None:
+        """Gives the weights their means' values: for when training is done."""
+        for mean, weight in zip(self._means, self._weights, strict=True):
+            weight.assign(mean)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """For a while, the weights are their means."""
+        before = [tf.identity(weight) for weight in self._weights]
+        self.put()
+        yield
+        for weight, value in zip(self._weights, before, strict=True):
+            weight.assign(value)

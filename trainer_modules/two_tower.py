@@ -5,80 +5,17 @@ Both towers are made of the same item vectors. D coordinates, N candidates, H he
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from trainer_modules import features as f
+from trainer_modules.candidate_tower import CandidateFeatures, CandidateTower
 from trainer_modules.hyperparameters import TwoTower
-from trainer_modules.inputs import Catalog
 from trainer_modules.preprocessing import age_bucket
 from trainer_modules.towers import Query
 
-_EMBEDDING_STDDEV = 0.1
 _MASKED = -1e9
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class CandidateFeatures:
-    """What the candidate tower knows of each of N movies."""
-
-    movie_index: np.ndarray
-    """int64 [N]: OOV_INDEX for a movie without rows to learn its embedding from."""
-    side: tf.SparseTensor
-    """float32 [N, S]: genres, release years, title words; each kind scaled so that many do not outweigh one."""
-    num_genres: int
-    """The first columns of `side`; f.NUM_YEAR_INDICES for the years follow."""
-    shared_word: np.ndarray
-    """int64 [S - the columns before]: word index of each further column."""
-
-    @classmethod
-    def of(cls, catalog: Catalog, has_embedding: np.ndarray) -> CandidateFeatures:
-        """Reads them off the catalog. has_embedding: bool [N], whether a movie has training rows, or had."""
-        movies = np.arange(catalog.num_movies)
-        genre_movie, genre = np.nonzero(catalog.genres)
-        num_genres = np.maximum(catalog.genres.sum(axis=1), 1.0)
-        # A word in one title alone would be a second id.
-        word_movie = np.repeat(movies, np.diff(catalog.word_row_splits))
-        is_shared = np.bincount(catalog.word_index)[catalog.word_index] >= 2
-        word_movie, word = word_movie[is_shared], catalog.word_index[is_shared]
-        num_words = np.maximum(np.bincount(word_movie, minlength=catalog.num_movies), 1)
-        shared_word, word = np.unique(word, return_inverse=True)
-
-        first_year = catalog.genres.shape[1]
-        first_word = first_year + f.NUM_YEAR_INDICES
-        row = np.concatenate([genre_movie, movies, word_movie])
-        column = np.concatenate([genre, first_year + catalog.year_index, first_word + word])
-        value = np.concatenate(
-            [num_genres[genre_movie] ** -0.5, np.ones(catalog.num_movies), 1.0 / num_words[word_movie]]
-        )
-        num_columns = first_word + len(shared_word)
-        side = tf.sparse.reorder(
-            tf.SparseTensor(np.stack([row, column], axis=1), value.astype(np.float32), [len(movies), num_columns])
-        )
-        index = np.where(has_embedding, catalog.movie_index, f.OOV_INDEX)
-        return cls(movie_index=index, side=side, num_genres=first_year, shared_word=shared_word)
-
-
-class CandidateTower(tf.Module):
-    """Movie -> vector: an embedding of its id plus what its genres, year and title words add."""
-
-    def __init__(self, features: CandidateFeatures, num_movie_indices: int, hyperparameters: TwoTower) -> None:
-        super().__init__(name="candidate_tower")
-        self.features = features
-        self._id_dropout = hyperparameters.movie_id_dropout
-        self.embedding = _embedding(num_movie_indices, hyperparameters, "movie_embedding")
-        self.side_kernel = _embedding(features.side.shape[1], hyperparameters, "side_kernel")
-
-    def vectors(self, training: bool = False) -> tf.Tensor:
-        """float32 [N, D], in catalog order."""
-        index = tf.constant(self.features.movie_index)
-        if training:
-            is_dropped = tf.random.uniform(tf.shape(index)) < self._id_dropout
-            index = tf.where(is_dropped, tf.constant(f.OOV_INDEX, tf.int64), index)
-        return tf.gather(self.embedding, index) + tf.sparse.sparse_dense_matmul(self.features.side, self.side_kernel)
 
 
 class QueryTower(tf.Module):
@@ -163,14 +100,15 @@ class QueryTower(tf.Module):
 class ServedQueryTower(tf.Module):
     """A query tower for one query per user: what retrieval_model.RetrievalModel calls."""
 
-    def __init__(self, tower: QueryTower) -> None:
+    def __init__(self, tower: QueryTower, size: int) -> None:
+        """Takes the tower; size: D, the first so many coordinates of the candidates are its items'."""
         super().__init__(name="served_query_tower")
-        self._tower = tower
+        self._tower, self._size = tower, size
 
     def __call__(self, query: Query, candidate_vectors: tf.Tensor) -> tf.Tensor:
         """As Towers.query_tower says."""
         position = query.newest.position
-        item_vector = tf.gather(candidate_vectors, tf.maximum(position, 0))
+        item_vector = tf.gather(candidate_vectors, tf.maximum(position, 0))[:, :, : self._size]
         is_history = (position >= 0)[:, None, :]
         return self._tower(query.user_index, item_vector, query.age_bucket[:, None, :], is_history)[:, 0]
 
@@ -215,6 +153,8 @@ class TwoTowerModel(tfrs.Model):
         probability = 0.5 / len(num_rows) + 0.5 * num_rows / num_rows.sum()
         self._log_probability = np.log(probability).astype(np.float32)
         self._num_negatives = hyperparameters.num_negatives
+        self._temperature = hyperparameters.temperature
+        self._label_smoothing = hyperparameters.label_smoothing
         # XLA joins the task's twenty passes over the score matrix: a step takes half the time.
         self._compiled_loss = tf.function(self._loss_among_negatives, autograph=False, jit_compile=True)
 
@@ -248,7 +188,7 @@ class TwoTowerModel(tfrs.Model):
         return self.query_tower(user_index, vectors, age, is_history, training=training)
 
     def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Softmax cross-entropy of each target among the negatives, in nats per target.
+        """Softmax cross-entropy of each target among the negatives, its label smoothed, in nats per target.
 
         Args:
           features: of B blocks: user_index [B], position and timestamp [B, L + T - 1], target_position [B, T] with
@@ -283,7 +223,8 @@ class TwoTowerModel(tfrs.Model):
         # A column for each target, scored by its own query alone, then the negatives. The targets stand there for
         # certain, so their logits need no correction; a target drawn as a negative too is an accidental hit.
         own = tf.eye(num_targets, dtype=tf.bool)
-        expected_count = tf.concat([tf.ones([num_targets]), expected_count], axis=0)
+        negative_count = expected_count
+        expected_count = tf.concat([tf.ones([num_targets]), negative_count], axis=0)
         is_target = tf.cast(target >= 0, tf.float32)
         loss = self._task(
             query,
@@ -295,6 +236,11 @@ class TwoTowerModel(tfrs.Model):
             score_mask=tf.concat([own, tf.ones([num_targets, num_negatives], tf.bool)], axis=1),
             compute_metrics=False,
         )
+        # Smoothed labels take share s off the target and spread it: + s (own logit - mean logit of the catalog), the
+        # mean of a linear function being that of the mean vector; a sample's is weighted to be the catalog's.
+        mean_vector = tf.reduce_sum(negative_vector / negative_count[:, None], axis=0) / len(self._log_probability)
+        above_mean = tf.reduce_sum(query * (target_vector - mean_vector), axis=1) / self._temperature
+        loss += self._label_smoothing * tf.reduce_sum(is_target * above_mean)
         return loss / tf.reduce_sum(is_target)
 
     def unshrunk_weights(self) -> list[tf.Variable]:
@@ -310,11 +256,6 @@ class TwoTowerModel(tfrs.Model):
         log_probability = tf.constant(self._log_probability)
         sample = tf.random.categorical(log_probability[None], self._num_negatives, dtype=tf.int32)[0]
         return sample, self._num_negatives * tf.exp(tf.gather(log_probability, sample))
-
-
-def _embedding(num_rows: int, hyperparameters: TwoTower, name: str) -> tf.Variable:
-    start = tf.random.normal([num_rows, hyperparameters.embedding_dimension], stddev=_EMBEDDING_STDDEV)
-    return tf.Variable(start, name=name)
 
 
 def _weight(start: np.ndarray | tf.Tensor, name: str) -> tf.Variable:

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer_modules import blocks, hyperparameters, retrieval_evaluation
+from trainer_modules import blocks, hyperparameters, linear_part, retrieval_evaluation
 from trainer_modules import features as f
+from trainer_modules.candidate_tower import CandidateFeatures
+from trainer_modules.epochs import Note
 from trainer_modules.hyperparameters import TwoTower
 from trainer_modules.inputs import UserStates, num_indices
+from trainer_modules.linear_part import JoinedQueryTower, Shares
 from trainer_modules.retrieval_data import RetrievalData
 from trainer_modules.towers import Towers
-from trainer_modules.training import compiled_step
-from trainer_modules.two_tower import CandidateFeatures, ServedQueryTower, TwoTowerModel
+from trainer_modules.training import WeightAverage, compiled_step
+from trainer_modules.two_tower import ServedQueryTower, TwoTowerModel
 from trainer_modules.warm_start import Weights, adamw, vocabulary_keys
 
 _LOG = logging.getLogger("movierec")
@@ -41,19 +44,29 @@ def train(data: RetrievalData, values: Mapping[str, Any], seed: int) -> Towers:
       ValueError: an unknown hyperparameter, or a split without rows.
     """
     p = hyperparameters.parse(TwoTower, values)
-    num_epochs = tune(data, p, seed)
-    _LOG.info("retrieval: epoch %d was best on eval; fitting anew on train + eval", num_epochs)
+    shares, notes = tune(data, p, seed)
+    _LOG.info(
+        "retrieval: best on eval with %g x the linear score and %g x log recent popularity, %g x for users without"
+        " history; fitting anew on train + eval", *shares,
+    )  # fmt: skip
 
     def report(epoch: int, model: TwoTowerModel, loss: float, rate: float) -> None:
-        _LOG.info("retrieval refit: epoch %d/%d, loss %.3f, %.0f examples/s", epoch, num_epochs, loss, rate)
+        notes.append({"phase": "refit", "epoch": epoch, "train_loss": loss})
+        _LOG.info("retrieval refit: epoch %d/%d, loss %.3f, %.0f examples/s", epoch, p.num_epochs, loss, rate)
 
-    model = fit(data.fit, data, p, seed, num_epochs, report)
+    model = fit(data.fit, data, p, seed, p.num_epochs, report)
     data.warm_start.keep(lambda: weights(model, data))
-    return Towers(model.candidate_tower.vectors().numpy(), ServedQueryTower(model.query_tower))
+    candidates = linear_part.candidate_vectors(model.candidate_tower.vectors().numpy(), data.fit, p, seed)
+    query_tower = JoinedQueryTower(ServedQueryTower(model.query_tower, p.embedding_dimension), shares, p)
+    return Towers(candidates, query_tower, num_taste_coordinates=p.embedding_dimension, epochs=tuple(notes))
 
 
-def tune(data: RetrievalData, p: TwoTower, seed: int) -> int:
-    """Fits on train and picks the number of epochs by NDCG@10 of the eval rows, the fewest of equals.
+def tune(data: RetrievalData, p: TwoTower, seed: int) -> tuple[Shares, list[Note]]:
+    """Fits on train and takes the shares of the score's parts that suit the eval rows best.
+
+    Returns:
+      The shares, and a note of each epoch: train_loss as it is minimised (smoothed labels, dropout, sampled negatives),
+      eval_loss the plain cross-entropy over the catalog, both of the towers alone, in nats per row.
 
     Raises:
       ValueError: no eval rows.
@@ -61,21 +74,30 @@ def tune(data: RetrievalData, p: TwoTower, seed: int) -> int:
     if not len(data.held_out.position):
         raise ValueError("The eval split has no rows, so nothing can be tuned on it: choose a split that fills it.")
     asked = retrieval_evaluation.queries(data.train, _known_users(data.train, data, p), data.held_out)
-    found: dict[int, float] = {}
+    notes: list[Note] = []
 
     def evaluate(epoch: int, model: TwoTowerModel, loss: float, rate: float) -> None:
         vectors = model.candidate_tower.vectors()
         query = model.queries(vectors, asked.user_index, asked.history.position, asked.history.timestamp)[:, 0]
-        found[epoch] = retrieval_evaluation.ndcg_at_10(query, vectors, asked)
+        ndcg = retrieval_evaluation.ndcg_at_10(query, vectors, asked)
+        eval_loss = retrieval_evaluation.cross_entropy(query, vectors, asked)
+        notes.append({
+            "phase": "tuning", "epoch": epoch, "train_loss": loss, "eval_loss": eval_loss, "eval_ndcg_at_10": ndcg,
+        })
         _LOG.info(
-            "retrieval tuning: epoch %d/%d, loss %.3f, eval ndcg_at_10 %.4f, %.0f examples/s",
-            epoch, p.num_epochs, loss, found[epoch], rate,
+            "retrieval tuning: epoch %d/%d, loss %.3f, eval loss %.3f, eval ndcg_at_10 %.4f, %.0f examples/s",
+            epoch, p.num_epochs, loss, eval_loss, ndcg, rate,
         )  # fmt: skip
 
-    fit(data.train, data, p, seed, p.num_epochs, evaluate)
-    best = max(found, key=lambda epoch: (found[epoch], -epoch))
-    data.on_tuned(found[best])
-    return best
+    model = fit(data.train, data, p, seed, p.num_epochs, evaluate)
+    candidates = linear_part.candidate_vectors(model.candidate_tower.vectors().numpy(), data.train, p, seed)
+    query_tower = JoinedQueryTower(
+        ServedQueryTower(model.query_tower, p.embedding_dimension), Shares(0.0, 0.0, 0.0), p
+    )
+    shares = linear_part.choose_shares(query_tower, candidates, asked, p)
+    query = query_tower(asked.asked, tf.constant(candidates))
+    data.on_tuned(retrieval_evaluation.ndcg_at_10(query, candidates, asked))
+    return shares, notes
 
 
 def fit(
@@ -83,15 +105,12 @@ def fit(
 ) -> TwoTowerModel:
     """Trains a model, from scratch or from what data.warm_start brings. The same arguments give the same weights.
 
-    The learning rate falls as if there were p.num_epochs, so that an epoch of the refit is the same step on the way
-    as that epoch of tuning was.
-
     Args:
       states: the rows to train on.
       data: of which they are; gives the catalog and the sizes of the vocabularies.
       p: the hyperparameters.
       seed: of every random choice.
-      num_epochs: to stop after.
+      num_epochs: to stop after; the learning rate falls as if there were p.num_epochs.
       on_epoch: called after each.
 
     Raises:
@@ -116,10 +135,17 @@ def fit(
     schedule = tf.keras.optimizers.schedules.CosineDecay(p.learning_rate, steps * p.num_epochs, _FINAL_LEARNING_RATE)
     model.compile(optimizer=adamw(schedule, p.weight_decay, model.unshrunk_weights(), anchors))
     step = compiled_step(model)
+    average = WeightAverage(model.trainable_variables, p.average_momentum)
     for epoch in range(1, num_epochs + 1):
         start_s = time.monotonic()
-        loss = float(np.mean([step(batch)["loss"] for batch in batches]))
-        on_epoch(epoch, model, loss, len(states.position) / (time.monotonic() - start_s))
+        losses = []
+        for batch in batches:
+            losses.append(step(batch)["loss"])
+            average.update()
+        rate = len(states.position) / (time.monotonic() - start_s)
+        with average.in_place():
+            on_epoch(epoch, model, float(np.mean(losses)), rate)
+    average.put()
     return model
 
 

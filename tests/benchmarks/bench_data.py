@@ -55,23 +55,35 @@ def peak_mb():
 
 
 def run_stage(stage, source, folder):
-    """Runs one component of the graph; artifacts lie under the folder by the names of the outputs."""
-    from tfx.components.util import examples_utils
-    from tfx.dsl.components.base import base_beam_executor
-    from tfx.proto import example_gen_pb2
-    from tfx.types import artifact_utils
-
+    """Runs one component on generated ratings and says what it cost."""
     from components.editions import get_edition
-    from pipeline import digests, graph, run_local, settings
-    from trainer_modules import features
+    from pipeline import digests, settings
 
     edition = get_edition(EDITION)
     found = digests.Source(
         path=str(source), digest="", environment=edition.environment, layout="", rating_range=edition.rating_range
     )
-    made = graph.create_pipeline(
-        settings.Settings(dataset=EDITION, root=folder), found, digests.of_code(), run_local.BEAM_ARGUMENTS
-    )
+    return run_component(settings.Settings(dataset=EDITION, root=folder), found, stage, folder)
+
+
+def run_component(chosen, source, stage, folder):
+    """Runs one component of the graph; artifacts lie under the folder by the names of the outputs.
+
+    Args:
+      chosen: the run's settings.
+      source: the run's data, a digests.Source.
+      stage: of STAGES.
+      folder: an absolute path.
+    """
+    from tfx.components.util import examples_utils
+    from tfx.dsl.components.base import base_beam_executor
+    from tfx.proto import example_gen_pb2
+    from tfx.types import artifact_utils
+
+    from pipeline import digests, graph, run_local
+    from trainer_modules import features
+
+    made = graph.create_pipeline(chosen, source, digests.of_code(), run_local.BEAM_ARGUMENTS)
     component = next(component for component in made.components if component.id == STAGES[stage])
 
     def artifacts(channels):

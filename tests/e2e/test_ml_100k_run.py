@@ -32,8 +32,8 @@ def test_both_are_blessed_and_pushed(ml_100k_run):
 def test_retrieval_lies_in_its_corridor(metrics):
     found = metrics["retrieval"]
     assert found["num_queries"] == 943
-    assert 0.110 < found["metrics"]["ndcg_at_10"] < 0.170
-    assert 0.66 < found["metrics"]["recall_at_100"] < 0.80
+    assert 0.120 < found["metrics"]["ndcg_at_10"] < 0.170
+    assert 0.69 < found["metrics"]["recall_at_100"] < 0.80
     # The published protocol gives popularity this figure: so the protocol is the published one.
     assert found["baselines"]["popularity"]["ndcg_at_10"] == pytest.approx(0.0450, abs=0.002)
 

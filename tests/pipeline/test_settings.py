@@ -27,6 +27,18 @@ def test_another_family_inherits_nothing(tmp_path):
     assert settings.load("ml-100k", path, retrieval_family="popularity").retrieval.hyperparameters == {}
 
 
+def test_a_named_preset_lies_between_the_data_sets_and_the_file(tmp_path):
+    found = settings.load("ml-100k", preset="tutorial")
+    assert (found.retrieval.family, found.retrieval.hyperparameters, found.retrieval.gates) == ("tutorial", {}, {})
+    assert found.limits == settings.load("ml-100k").limits
+    path = tmp_path / "mine.toml"
+    path.write_text('[retrieval.hyperparameters]\nnum_epochs = 1\n')
+    over = settings.load("ml-100k", path, preset="tutorial").retrieval
+    assert (over.family, over.hyperparameters) == ("tutorial", {"num_epochs": 1})
+    with pytest.raises(InputError, match="preset is 'ml-100k'; known are: tutorial"):
+        settings.load("sample", preset="ml-100k")
+
+
 def test_another_family_has_the_presets_of_its_own(tmp_path):
     preset = tmp_path / "preset.toml"
     preset.write_text("""
@@ -59,7 +71,7 @@ def test_another_family_has_the_presets_of_its_own(tmp_path):
         ("max_bad_share = 1.5\n", "max_bad_share"),
         ('[retrieval]\nfamily = "two_tower"\nlayers = 3\n', "layers"),
         ('split = "by_moon"\n', "by_moon"),
-        ('[retrieval]\nfamily = "als"\n', "the families are: two_tower, matrix_factorization, autorec, popularity"),
+        ('[retrieval]\nfamily = "als"\n', "two_tower, matrix_factorization, autorec, tutorial, popularity"),
         ("seed = \n", "not valid TOML"),
     ],
 )

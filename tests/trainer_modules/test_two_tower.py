@@ -15,6 +15,7 @@ import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the 
 
 N, T = 12, 3
 SMALL = TwoTower(embedding_dimension=4, hidden_units=6, targets_per_block=T)
+SMOOTHING = SMALL.label_smoothing
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +151,17 @@ def test_loss_is_cross_entropy_over_the_whole_catalog(model, batch):
     query = model.queries(vectors, batch["user_index"], batch["position"], batch["timestamp"], T).numpy()
     log_share = scipy.special.log_softmax(query.reshape(-1, 4) @ vectors.numpy().T, axis=1)
     target = batch["target_position"].numpy().ravel()
-    expected = -np.mean([log_share[n, movie] for n, movie in enumerate(target) if movie >= 0])
-    assert model.compute_loss(batch).numpy() == pytest.approx(expected, rel=1e-4)
+    smoothed = [
+        (1 - SMOOTHING) * log_share[n, movie] + SMOOTHING * log_share[n].mean()
+        for n, movie in enumerate(target)
+        if movie >= 0
+    ]
+    assert model.compute_loss(batch).numpy() == pytest.approx(-np.mean(smoothed), rel=1e-4)
 
 
 def test_sampled_loss_corrects_for_how_probable_a_negative_is(catalog, batch, monkeypatch):
     """The target as it is, each other sampled movie as often as drawn, divided by how often that was to be expected."""
-    model = make(catalog, num_negatives=6)
+    model = make(catalog, num_negatives=6, label_smoothing=0.0)
     sample = np.array([0, 0, 4, 7, 9, 11])
     probability = 0.5 / N + 0.5 * NUM_ROWS / NUM_ROWS.sum()
     expected_count = 6 * probability[sample]
@@ -173,6 +178,21 @@ def test_sampled_loss_corrects_for_how_probable_a_negative_is(catalog, batch, mo
             ]
             losses.append(scipy.special.logsumexp([own, *others]) - own)
     assert model.compute_loss(batch).numpy() == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_a_samples_smoothing_is_the_catalogs_on_average(catalog, batch, monkeypatch):
+    """Two draws that together hold each movie as often as expected: the mean of their extra terms is the whole one."""
+    extra = []
+    for sample in (range(N), range(6), range(6, N)):
+        sample = np.array(sample)
+        drawn = tf.constant(sample, tf.int32), tf.fill([len(sample)], 1.0 if len(sample) == N else 0.5)
+        losses = []
+        for smoothing in (0.0, 0.3):
+            model = make(catalog, label_smoothing=smoothing)
+            monkeypatch.setattr(model, "_negatives", lambda drawn=drawn: drawn)
+            losses.append(float(model.compute_loss(batch)))
+        extra.append(losses[1] - losses[0])
+    assert np.mean(extra[1:]) == pytest.approx(extra[0], rel=1e-3)
 
 
 def test_a_common_movie_expected_more_than_once_is_corrected_in_full(catalog, batch, monkeypatch):

@@ -1,0 +1,162 @@
+"""What the two-tower's score is joined by: a linear model of who rated what, and recent popularity. One dot product.
+
+The linear model predicts a user's rows from the user's rows. With X the users' rows, 1 where rated, ridge regression of
+X on itself gives item weights X^T X (X^T X + lambda)^-1: Steck, "Autoencoders that don't overfit towards the identity"
+(NeurIPS 2020), calls it the full-rank linear autoencoder, and EASE (WWW 2019) is the same with a diagonal of zeros,
+which does not matter where what was rated is masked. With the singular vectors V_r and values s of X it is W W^T,
+W = V_r diag(s / sqrt(s^2 + lambda)), best approximated by the r largest: so a movie has one vector, in the history and
+as a candidate, and the query is a sum. Towers learn the order of the last movies, this the company that all keep.
+
+N candidates, B requests, D coordinates of the towers, R of the linear model; the last coordinate is for popularity.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+import tensorflow as tf
+
+from trainer_modules import baselines, retrieval_evaluation
+from trainer_modules.hyperparameters import TwoTower
+from trainer_modules.inputs import UserStates
+from trainer_modules.towers import Query
+
+_LEAST_POPULARITY = 0.1
+"""Decayed rows that every movie is given, so that none is infinitely unpopular."""
+_LINEAR_SHARES = (0.0, 3.0, 6.0, 9.0, 12.0)
+_POPULARITY_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+"""What tuning chooses from."""
+
+
+class Shares(NamedTuple):
+    """How much each part of the score counts, the towers' being 1."""
+
+    linear: float
+    popularity: float
+    """Of the log of recent popularity, for users with a history."""
+    cold_popularity: float
+    """The same for users without."""
+
+
+def item_vectors(states: UserStates, num_movies: int, p: TwoTower, seed: int) -> np.ndarray:
+    """The linear model of some rows: W, float32 [N, R], zeros for a movie without rows."""
+    ones = np.ones(len(states.position))
+    rows = scipy.sparse.csr_matrix((ones, (states.row_user, states.position)), (states.num_users, num_movies))
+    rank = min(p.linear_rank, min(rows.shape) - 1)
+    vectors = np.zeros((num_movies, p.linear_rank), np.float32)
+    if rank > 0:
+        _, value, vector = scipy.sparse.linalg.svds(rows, k=rank, random_state=seed)
+        vectors[:, :rank] = vector.T * (value / np.sqrt(value**2 + p.linear_regularization))
+    return vectors
+
+
+def log_popularity(states: UserStates, num_movies: int, half_life_days: float) -> np.ndarray:
+    """The log of each movie's decayed number of rows, its mean taken off, float32 [N]; zeros at a half-life of 0."""
+    if not half_life_days:
+        return np.zeros(num_movies, np.float32)
+    counts = baselines.recent_popularity(states.position, states.timestamp, num_movies, half_life_days)
+    log = np.log(_LEAST_POPULARITY + counts)
+    return (log - log.mean()).astype(np.float32)
+
+
+def candidate_vectors(tower_vectors: np.ndarray, states: UserStates, p: TwoTower, seed: int) -> np.ndarray:
+    """All coordinates of the candidates.
+
+    Args:
+      tower_vectors: float32 [N, D], of the candidate tower.
+      states: the rows that the towers are fitted on.
+      p: hyperparameters.
+      seed: where the search for singular vectors starts.
+
+    Returns:
+      float32 [N, D + R + 1].
+    """
+    num_movies = len(tower_vectors)
+    popularity = log_popularity(states, num_movies, p.popularity_half_life_days)
+    return np.concatenate([tower_vectors, item_vectors(states, num_movies, p, seed), popularity[:, None]], axis=1)
+
+
+class JoinedQueryTower(tf.Module):
+    """The query tower of the joined score."""
+
+    def __init__(self, tower: tf.Module, shares: Shares, p: TwoTower) -> None:
+        """Puts it together.
+
+        Args:
+          tower: called with a Query and the candidate vectors; gives float32 [B, D].
+          shares: of the parts.
+          p: hyperparameters.
+        """
+        super().__init__(name="joined_query_tower")
+        self._tower = tower
+        self._shares = tf.Variable(shares, trainable=False, dtype=tf.float32, name="shares")
+        self._size, self._rank, self._decay = p.embedding_dimension, p.linear_rank, p.linear_decay
+
+    def assign(self, shares: Shares) -> None:
+        """Weighs the parts anew."""
+        self._shares.assign(shares)
+
+    def __call__(self, query: Query, candidate_vectors: tf.Tensor) -> tf.Tensor:
+        """As Towers.query_tower says; all of the history is read, and of a movie that is there twice the sum."""
+        linear, popularity, cold_popularity = tf.unstack(self._shares)
+        position = query.history.position
+        row = tf.range(tf.size(position.values, tf.int64))
+        num_later = tf.gather(position.row_limits(), position.value_rowids()) - 1 - row
+        weight = (1.0 + tf.cast(num_later, tf.float32)) ** -self._decay
+        vector = tf.gather(candidate_vectors, position.values)[:, self._size : self._size + self._rank]
+        taste = tf.math.unsorted_segment_sum(weight[:, None] * vector, position.value_rowids(), position.nrows())
+        is_cold = tf.equal(position.row_lengths(), 0)
+        of_popularity = tf.where(is_cold, cold_popularity, popularity)
+        return tf.concat([self._tower(query, candidate_vectors), linear * taste, of_popularity[:, None]], axis=1)
+
+
+def choose_shares(
+    query_tower: JoinedQueryTower, candidates: np.ndarray, asked: retrieval_evaluation.Queries, p: TwoTower
+) -> Shares:
+    """The shares with the best NDCG@10 on held-out rows, for users with and without a history.
+
+    A part whose best share gains no more than a standard error over leaving it out is left out.
+
+    Args:
+      query_tower: fitted on the rows that are known; its shares are left at those chosen.
+      candidates: float32 [N, D + R + 1].
+      asked: the queries. Without users who have no history, those are given what the others are.
+      p: hyperparameters.
+    """
+    query_tower.assign(Shares(1.0, 1.0, 1.0))
+    query = np.asarray(query_tower(asked.asked, tf.constant(candidates)))
+    is_cold = asked.seen.max(axis=1, initial=-1) < 0
+    sizes = [p.embedding_dimension, p.linear_rank, 1]
+    of_popularity = _POPULARITY_SHARES if p.popularity_half_life_days else (0.0,)
+
+    @functools.cache
+    def of_each(linear: float, popularity: float) -> np.ndarray:
+        weights = np.repeat(np.array([1.0, linear, popularity], np.float32), sizes)
+        return retrieval_evaluation.ndcg_at_10_of_each(query * weights, candidates, asked)
+
+    def best(users: np.ndarray, linear: Sequence[float], popularity: Sequence[float]) -> tuple[float, float]:
+        """The first of the best: small shares come first."""
+        return max(itertools.product(linear, popularity), key=lambda shares: of_each(*shares)[users].mean())
+
+    def chosen(users: np.ndarray, linear: Sequence[float], popularity: Sequence[float]) -> tuple[float, float]:
+        for part in ("popularity", "linear"):
+            found = best(users, linear, popularity)
+            less = ((0.0,), popularity) if part == "linear" else (linear, (0.0,))
+            without = best(users, *less)
+            gain = of_each(*found)[users] - of_each(*without)[users]
+            if gain.mean() <= gain.std() / np.sqrt(len(gain)):
+                linear, popularity = less
+        return best(users, linear, popularity)
+
+    warm = (0.0, 0.0)
+    if not is_cold.all():
+        warm = chosen(~is_cold, _LINEAR_SHARES if p.linear_rank else (0.0,), of_popularity)
+    shares = Shares(*warm, chosen(is_cold, (0.0,), of_popularity)[1] if is_cold.any() else warm[1])
+    query_tower.assign(shares)
+    return shares
