@@ -30,7 +30,7 @@ from trainer_modules.towers import Query
 _LEAST_POPULARITY = 0.1
 """Decayed rows that every movie is given, so that none is infinitely unpopular."""
 _LINEAR_SHARES = (0.0, 3.0, 6.0, 9.0, 12.0)
-_POPULARITY_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+_POPULARITY_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """What tuning chooses from."""
 
 
