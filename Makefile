@@ -1,6 +1,6 @@
 # The README's commands. Each prepares what it needs; nothing is installed outside this checkout.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow bench-retrieval bench-serving bench-data lint lock clean
+.PHONY: help setup run test test-slow bench-retrieval bench-ranking bench-serving bench-data lint lock clean
 BIN := .venv/bin
 
 help: ## Show this list
@@ -26,6 +26,9 @@ bench-retrieval: setup ## What every retrieval family reaches on ml-100k, both s
 bench-serving: setup ## What a Predict costs beside a minimal server, and two calls beside one
 	@$(BIN)/python tests/benchmarks/bench_serving.py
 	@$(BIN)/python tests/benchmarks/bench_one_call.py
+
+bench-ranking: setup ## Every ranking family on ml-100k's five folds and by time, beside its peers (half an hour)
+	@$(BIN)/python tests/benchmarks/bench_ranking.py
 
 bench-data: setup ## What ingest, statistics and Transform cost at 100k, 1M and 5M rows (half an hour)
 	@$(BIN)/python tests/benchmarks/bench_data.py

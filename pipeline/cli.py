@@ -110,7 +110,10 @@ def cli() -> None:
     "--preset", type=click.Choice(["tutorial"]),
     help="Settings laid over the data set's: tutorial, the models of tensorflow-recommenders' tutorials.",
 )
-@click.option("--ranking", "ranking_family", help=f"Model family: {_RANKING_FAMILIES}. Default: deep.")
+@click.option(
+    "--ranking", "ranking_family",
+    help=f"Model family: {_RANKING_FAMILIES}. Default: factorization_machine on small editions, else deep.",
+)
 @_seed_option
 @click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")
 @click.option(

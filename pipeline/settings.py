@@ -125,6 +125,7 @@ class Settings:
     """Pushed versions kept on disk, the newest included."""
     retrieval: Model = field(default_factory=lambda: Model(family="two_tower"))
     ranking: Model = field(default_factory=lambda: Model(family="deep"))
+    """By default the one that takes any number of rows; the presets of small editions name the one that is best."""
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer_modules import hyperparameters, metrics, rating_matrix
 from trainer_modules.epochs import Note
-from trainer_modules.low_rank import LowRank, LowRankScorer
+from trainer_modules.low_rank import Filled, LowRank, LowRankScorer
 from trainer_modules.ranking_data import RankingData
 from trainer_modules.ranking_scorer import Fitted
 from trainer_modules.rating_matrix import RatingMatrix
@@ -99,6 +99,14 @@ def as_low_rank(matrix: RatingMatrix, biases: SideBiases) -> LowRank:
         movie_side=columns(0.0, biases.movie_side),
         noise=float(np.mean(error**2)),
     )
+
+
+def filled(matrix: RatingMatrix) -> Filled:
+    """What biases say of everybody and everything: where a family has nothing of its own to say."""
+    fitted = as_low_rank(matrix, fit_biases(matrix, hyperparameters.Bias()))
+    users = np.concatenate([fitted.user, fitted.new_user[None], fitted.user_side])
+    movies = np.concatenate([fitted.movie, fitted.new_movie[None], fitted.movie_side])
+    return Filled(fitted.mean, users @ movies.T, fitted.noise)
 
 
 def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:

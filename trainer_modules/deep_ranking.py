@@ -24,6 +24,7 @@ import tensorflow_recommenders as tfrs
 
 from trainer_modules import features as f
 from trainer_modules import hyperparameters, inputs, ranking_training
+from trainer_modules.listwise import listwise_loss
 from trainer_modules.ranking_data import FACTS, RankingData, Rows
 from trainer_modules.ranking_scorer import Fitted
 from trainer_modules.warm_start import Weights, vocabulary_keys
@@ -192,11 +193,17 @@ class DeepRanking(tfrs.Model):
         return stars_of(tables, query_of(tables, seen), movies[:, None, :])[:, 0]
 
     def compute_loss(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Mean squared error in stars; clipped to the rating range, as served, unless training."""
+        """Mean squared error in stars; clipped to the rating range, as served, unless training.
+
+        In training the order of each user's rows counts too, where the settings say so.
+        """
         stars = self(features, training=training)
         if not training:
             stars = tf.clip_by_value(stars, *self._data.rating_range)
-        return self._task(labels=features[f.USER_RATING.name], predictions=stars)
+        loss = self._task(labels=features[f.USER_RATING.name], predictions=stars)
+        if training and self._settings.loss == hyperparameters.LISTWISE:
+            loss += listwise_loss(features[f.USER_INDEX.name], features[f.USER_RATING.name], stars)
+        return loss
 
     def _facts_of_movies(self, genres: tf.Tensor | np.ndarray, year_index: tf.Tensor | np.ndarray) -> tf.Tensor:
         """[N, G], normalised, and [N] -> [N, 1 + D + A]."""
@@ -247,11 +254,17 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
       data: the rows and the catalog.
       values: of hyperparameters.DeepRanking; those not named keep their defaults.
       seed: the same seed gives the same model on the same machine.
+
+    Raises:
+      ValueError: an unknown hyperparameter or loss, or no epoch had a finite eval RMSE.
     """
     settings = hyperparameters.parse(hyperparameters.DeepRanking, values)
+    known = (hyperparameters.SQUARED, hyperparameters.LISTWISE)
+    if settings.loss not in known:
+        raise ValueError(f"DeepRanking.loss is {settings.loss!r}. It must be one of: {', '.join(known)}.")
     model, notes = ranking_training.tune_and_refit(
         lambda rows: DeepRanking(data, rows, settings, seed), data.train, data.tuned_on, data.fit, settings, seed,
-        data.on_tuned,
+        data.on_tuned, whole_users=settings.loss == hyperparameters.LISTWISE,
     )
     data.warm_start.keep(model.named_weights)
     return Fitted(DeepScorer(model, data.catalog), notes)

@@ -9,6 +9,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+SQUARED, LISTWISE = "squared", "listwise"
+"""What DeepRanking.loss may be."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RankingTraining:
     """What the ranking families trained in epochs have in common."""
@@ -27,6 +31,8 @@ class RankingTraining:
 class DeepRanking(RankingTraining):
     """The ranking family "deep". The defaults were chosen on ml-100k and ml-latest-small, on their train rows."""
 
+    loss: str = SQUARED
+    """"squared", of the stars alone; "listwise" adds the order of each user's rows, in batches of whole users."""
     factors: int = 16
     """Numbers in a user's and a movie's vector of taste."""
     key_size: int = 16
@@ -50,6 +56,55 @@ class DeepRanking(RankingTraining):
 
 
 @dataclasses.dataclass(frozen=True)
+class Sampling:
+    """What the ranking families that sample from a posterior have in common."""
+
+    factors: int = 10
+    """Numbers in a user's and a movie's vector of taste."""
+    num_steps: int = 1200
+    """Langevin steps of the chain that is served; it costs so many passes over the rows."""
+    num_tuning_steps: int = 600
+    """The same of the chain on train, which eval looks at."""
+    burn_in_steps: int = 400
+    """Steps before the first sample is taken."""
+    step_size: float = 0.2
+    """In posterior widths; a chain that diverges is begun anew with half of it."""
+    start_stddev: float = 0.1
+    """Of the values where the chain starts."""
+    rank: int = 64
+    """Numbers in the vectors that are served: of the mean prediction over all samples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FactorizationMachine(Sampling):
+    """The ranking family "factorization_machine". The defaults were chosen on the base file of ml-100k's fold u1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RankingMatrixFactorization(Sampling):
+    """The ranking family "matrix_factorization". The defaults were chosen on the base file of ml-100k's fold u1."""
+
+    start_stddev: float = 0.3
+    """From .1 the factors, which no side feature draws away from 0, need a thousand steps to leave it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemAutoRec:
+    """The ranking family "autorec". The defaults were chosen on the base file of ml-100k's fold u1."""
+
+    hidden_units: int = 500
+    """Width of the code."""
+    regularization: float = 120.0
+    """What half of |V|^2 + |W|^2 costs, in halves of squared stars. At 40 it overfits."""
+    num_epochs: int = 60
+    """Most passes over the movies; tuning finds how many of them are used."""
+    learning_rate: float = 0.003
+    """Of Adam; falls to 0 along a cosine over the last 30 % of the epochs."""
+    rank: int = 64
+    """Numbers in the vectors that are served."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Bias:
     """The ranking family "bias"."""
 
@@ -59,6 +114,20 @@ class Bias:
     """The same for a movie's own."""
     side_shrinkage: float = 10.0
     """The same for what an age group, a gender, an occupation, a genre or a bin of years adds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TutorialRanking:
+    """The ranking family "tutorial", with the values of TensorFlow Recommenders' ranking tutorial."""
+
+    embedding_dimension: int = 32
+    """Numbers in a user's and in a title's embedding."""
+    learning_rate: float = 0.1
+    """Of Adagrad."""
+    batch_size: int = 8192
+    """Rows in a training step."""
+    num_epochs: int = 3
+    """Passes over the rows; the tutorial's 3 leave it far from done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +248,14 @@ RETRIEVAL = {
 }
 """What may be set of each retrieval family, by its name."""
 
-RANKING = {"deep": DeepRanking, "bias": Bias}
+RANKING = {
+    "factorization_machine": FactorizationMachine,
+    "deep": DeepRanking,
+    "matrix_factorization": RankingMatrixFactorization,
+    "autorec": ItemAutoRec,
+    "bias": Bias,
+    "tutorial": TutorialRanking,
+}
 """The same of each ranking family."""
 
 

@@ -6,12 +6,16 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from trainer_modules import (
+    bayesian_factorization,
     bias_ranking,
     contract,
     deep_ranking,
+    factorization_machine,
     hyperparameters,
+    item_autorec,
     ranking_data,
     ranking_signatures,
+    tutorial_ranking,
     warm_start,
 )
 from trainer_modules.epochs import write_epochs
@@ -21,7 +25,14 @@ if TYPE_CHECKING:  # TFX takes long to import
 
     from trainer_modules.tuning import TunerFnResult
 
-FAMILIES = {"deep": deep_ranking.fit, "bias": bias_ranking.fit}
+FAMILIES = {
+    "factorization_machine": factorization_machine.fit,
+    "deep": deep_ranking.fit,
+    "matrix_factorization": bayesian_factorization.fit,
+    "autorec": item_autorec.fit,
+    "bias": bias_ranking.fit,
+    "tutorial": tutorial_ranking.fit,
+}
 """Each takes RankingData, its hyperparameters and a seed, tunes, refits, and gives a ranking_scorer.Fitted."""
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -31,6 +32,7 @@ def tune_and_refit(
     settings: RankingTraining,
     seed: int,
     on_tuned: OnTuned,
+    whole_users: bool = False,
 ) -> tuple[tfrs.Model, tuple[Note, ...]]:
     """Trains twice.
 
@@ -42,6 +44,7 @@ def tune_and_refit(
       settings: the hyperparameters.
       seed: of the order of the rows.
       on_tuned: told the first model's best RMSE.
+      whole_users: whether a user's rows follow each other in the batches.
 
     Returns:
       The second model, fitted on train and eval for as many epochs as were best for the first; and a note of every
@@ -50,10 +53,10 @@ def tune_and_refit(
     Raises:
       ValueError: no epoch had a finite eval RMSE.
     """
-    num_epochs, notes = _best_num_epochs(build(train), train, eval_rows, settings, seed)
+    num_epochs, notes = _best_num_epochs(build(train), train, eval_rows, settings, seed, whole_users)
     on_tuned(float(notes[num_epochs - 1]["eval_rmse"]))
     model = build(fit)
-    epochs = _epochs(model, fit, settings, seed)
+    epochs = _epochs(model, fit, settings, seed, whole_users)
     for number in range(1, num_epochs + 1):
         loss, rmse, rows_per_s = next(epochs)
         notes.append({"phase": "refit", "epoch": number, "train_rmse": rmse})
@@ -61,12 +64,20 @@ def tune_and_refit(
     return model, tuple(notes)
 
 
-def batches(rows: Rows, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
-    """Columns [R] and [R, ...] -> batches of them; in another order each time where a seed is given."""
+def batches(rows: Rows, batch_size: int, seed: int | None = None, whole_users: bool = False) -> tf.data.Dataset:
+    """Columns [R] and [R, ...] -> batches of them; in another order each time where a seed is given.
+
+    whole_users: the users are put in an order, and not their rows: but for those at its ends, a batch has all of them.
+    """
     num_rows = len(rows[f.USER_RATING.name])
     columns = {name: tf.constant(values) for name, values in rows.items()}
     order = tf.data.Dataset.range(num_rows)
-    if seed is not None:
+    if whole_users:
+        user = rows[f.USER_INDEX.name]
+        of_user = tf.RaggedTensor.from_value_rowids(np.argsort(user, kind="stable"), np.sort(user))
+        users = tf.data.Dataset.from_tensor_slices(of_user).shuffle(int(of_user.nrows()), seed=seed)
+        order = users.flat_map(tf.data.Dataset.from_tensor_slices)
+    elif seed is not None:
         order = order.shuffle(num_rows, seed=seed)
     # Whole batches are gathered: a dataset of single rows would spend more time on them than the training step does.
     return order.batch(batch_size).map(lambda row: {name: tf.gather(values, row) for name, values in columns.items()})
@@ -81,7 +92,9 @@ class _Epoch(NamedTuple):
     rows_per_s: float
 
 
-def _epochs(model: tfrs.Model, rows: Rows, settings: RankingTraining, seed: int) -> Iterator[_Epoch]:
+def _epochs(
+    model: tfrs.Model, rows: Rows, settings: RankingTraining, seed: int, whole_users: bool
+) -> Iterator[_Epoch]:
     """Trains the model further, an epoch each time one is asked for."""
     num_rows = len(rows[f.USER_RATING.name])
     num_steps = -(-num_rows // settings.batch_size)
@@ -91,7 +104,7 @@ def _epochs(model: tfrs.Model, rows: Rows, settings: RankingTraining, seed: int)
     )
     model.compile(optimizer=tf.keras.optimizers.Adam(rate, beta_2=0.99))
     step = compiled_step(model)
-    dataset = batches(rows, settings.batch_size, seed).prefetch(2)
+    dataset = batches(rows, settings.batch_size, seed, whole_users).prefetch(2)
     while True:
         start_s = time.perf_counter()
         model.reset_metrics()
@@ -101,12 +114,12 @@ def _epochs(model: tfrs.Model, rows: Rows, settings: RankingTraining, seed: int)
 
 
 def _best_num_epochs(
-    model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int
+    model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int, whole_users: bool
 ) -> tuple[int, list[Note]]:
     """Trains until eval gets no better; the number of epochs at which it was best, and a note of each."""
     judge = tf.function(model.test_step, autograph=False)  # for the reason that compiled_step gives
     judged = batches(eval_rows, _EVAL_BATCH).cache()
-    epochs = _epochs(model, train, settings, seed)
+    epochs = _epochs(model, train, settings, seed, whole_users)
     best, best_rmse = 0, float("inf")
     notes: list[Note] = []
     for number in range(1, settings.max_epochs + 1):

@@ -53,6 +53,13 @@ _RANKING: dict[str, Space] = {
         "history_l2": Range(8.0, 120.0, log=True),
         "history_dropout": Range(0.0, 0.4),
     },
+    "factorization_machine": {"factors": Range(4, 24, log=True), "step_size": Range(0.1, 0.4, log=True)},
+    "matrix_factorization": {"factors": Range(4, 24, log=True), "step_size": Range(0.1, 0.4, log=True)},
+    "autorec": {
+        "hidden_units": Range(50, 1000, log=True),
+        "regularization": Range(30.0, 500.0, log=True),
+        "learning_rate": Range(0.001, 0.01, log=True),
+    },
     "bias": {
         "user_shrinkage": Range(1.0, 25.0, log=True),
         "movie_shrinkage": Range(1.0, 25.0, log=True),

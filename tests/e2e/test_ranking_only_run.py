@@ -40,7 +40,7 @@ def test_the_verbs_that_read_speak_of_ranking_alone(random_run):
     told = json.loads(random_run.ask("lineage", "--json"))
     assert {component["component"] for component in told["components"]} == COMPONENTS
     assert [list(version["models"]) for version in told["pushed"]] == [["ranking"]]
-    assert told["pushed"][0]["on_disk"] and "ranking: deep" in random_run.ask("lineage")
+    assert told["pushed"][0]["on_disk"] and "ranking: factorization_machine" in random_run.ask("lineage")
 
 
 def test_a_server_ranks_and_says_why_it_does_not_recommend(random_run):
@@ -69,7 +69,8 @@ def test_the_official_fold_of_ml_100k(tmp_path):
     assert run.versions == {"ranking": ["1"]}
     found = json.loads(run.ask("metrics", "--json"))["ranking"]
     assert found["num_rows"] == 20_000
-    assert 0.86 < found["metrics"]["rmse"] < 0.93
+    # One seed of the default: .8804. Below the corridor it would be a leak: the best published model has .885.
+    assert 0.872 < found["metrics"]["rmse"] < 0.888
     # Known of biases alone on u1: .9536.
     assert found["baselines"]["bias"]["rmse"] == pytest.approx(0.9536, abs=0.005)
     official = [line.split() for line in (data_dir / "u1.test").read_text().splitlines()]

@@ -36,7 +36,7 @@ def test_run_names_every_data_set(tmp_path):
         (["run", "--dataset", "ml-1b"], "known are: sample"),
         (["run", "--split", "by_moon"], "by_moon"),
         (["run", "--retrieval", "als"], "the families are: two_tower"),
-        (["run", "--ranking", "stars"], "the families are: deep, bias"),
+        (["run", "--ranking", "stars"], "the families are: factorization_machine, deep"),
         (["run", "--split", "fold:u1"], "sample has no fold 'u1'"),
         (["run", "--dataset", "ml-100k", "--split", "global_time:0.8"], "global_time:2001-01-01,2001-06-01"),
         (["run", "--dataset", "ml-100k", "--data-dir", "nowhere"], "nowhere"),

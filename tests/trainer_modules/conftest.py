@@ -64,3 +64,13 @@ def retrieval_path(artifacts, retrieval_log, tmp_path_factory):
     logger.removeHandler(handler)
     logger.setLevel(level)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def star_world():
+    return toy_world.checkerboard_of_stars()
+
+
+@pytest.fixture(scope="session")
+def star_artifacts(star_world, tmp_path_factory):
+    return toy_world.write_artifacts(star_world, tmp_path_factory.mktemp("stars"))

@@ -194,5 +194,5 @@ def test_an_unknown_hyperparameter_is_named(data):
 def test_an_unknown_family_is_named():
     from trainer_modules import ranking
 
-    with pytest.raises(ValueError, match=r"no ranking family 'deeper'\. Choose one of: deep, bias"):
+    with pytest.raises(ValueError, match=r"no ranking family 'deeper'\. Choose one of: factorization_machine, deep"):
         ranking.run_fn(types.SimpleNamespace(custom_config={"family": "deeper"}))

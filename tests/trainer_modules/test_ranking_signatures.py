@@ -9,6 +9,8 @@ import textwrap
 import numpy as np
 import pytest
 import toy_world
+from ranking_questions import past_of, rank, rank_for_history, request, taste_of
+from toy_world import COLD, NUM_STAR_MOVIES, NUM_STAR_USERS
 
 from trainer_modules import baselines, ranking, ranking_data
 from trainer_modules import contract as c
@@ -16,9 +18,6 @@ from trainer_modules import features as f
 
 import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
 
-NUM_USERS, NUM_MOVIES = 40, 20
-COLD = ("m18", "m19")
-"""In the catalog, rated by nobody: an even and an odd one."""
 CONFIG = {
     "family": "deep",
     "hyperparameters": {"batch_size": 32, "max_epochs": 8, "learning_rate": 0.02, "factor_l2": 1.0, "bias_l2": 1.0},
@@ -28,34 +27,10 @@ CONFIG = {
 }
 
 
-def checkerboard_of_stars():
-    """Even users give even movies five stars and odd movies one, odd users the reverse: on average all are alike."""
-    random = np.random.default_rng(0)
-    ratings = []
-    for user in range(NUM_USERS):
-        for row, movie in enumerate(random.permutation(NUM_MOVIES - len(COLD))[:14]):
-            stars = 5.0 if movie % 2 == user % 2 else 1.0
-            ratings.append((f"u{user}", f"m{movie}", stars, 880_000_000 + user * 500 + row * 3_600))
-    colours = ("even", "odd")
-    movies = {f"m{m}": (f"Movie {m} ({1990 + m})", [colours[m % 2]]) for m in range(NUM_MOVIES)}
-    facts = {f.RAW_USER_AGE.name: 24.0, f.USER_GENDER.name: 0, f.USER_OCCUPATION_TEXT.name: "student"}
-    return toy_world.World(ratings, movies, {f"u{u}": facts if u % 3 else {} for u in range(NUM_USERS)})
-
-
 @pytest.fixture(scope="module")
-def world():
-    return checkerboard_of_stars()
-
-
-@pytest.fixture(scope="module")
-def artifacts(world, tmp_path_factory):
-    return toy_world.write_artifacts(world, tmp_path_factory.mktemp("ranking"))
-
-
-@pytest.fixture(scope="module")
-def model_path(artifacts, tmp_path_factory):
+def model_path(star_artifacts, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "ranking"
-    ranking.run_fn(artifacts.fn_args(path, CONFIG))
+    ranking.run_fn(star_artifacts.fn_args(path, CONFIG))
     return str(path)
 
 
@@ -64,43 +39,9 @@ def served(model_path):
     return tf.saved_model.load(model_path)
 
 
-def serialized_test_rows(artifacts):
-    files = tf.io.gfile.glob(f"{artifacts.examples}/Split-test/*")
+def serialized_test_rows(star_artifacts):
+    files = tf.io.gfile.glob(f"{star_artifacts.examples}/Split-test/*")
     return next(iter(tf.data.TFRecordDataset(files, compression_type="GZIP").batch(1000)))
-
-
-def request(user_id, history, movie_id):
-    """rank_for_history's inputs; history: one list of (movie_id, stars, timestamp) for each user."""
-    width = max(len(rows) for rows in history)
-    padded = [[("", 0.0, 0)] * (width - len(rows)) + list(rows) for rows in history]
-    column = lambda n, dtype: tf.reshape(  # noqa: E731
-        tf.constant([[row[n] for row in rows] for rows in padded], dtype), [len(history), width]
-    )
-    return {
-        c.USER_ID: tf.constant(user_id),
-        c.HISTORY_MOVIE_ID: column(0, tf.string),
-        c.HISTORY_RATING: column(1, tf.float32),
-        c.HISTORY_TIMESTAMP: column(2, tf.int64),
-        c.QUERY_TIMESTAMP: tf.fill([len(history)], tf.constant(0, tf.int64)),
-        c.MOVIE_ID: tf.constant(movie_id, shape=(len(history), len(movie_id[0]))),
-    }
-
-
-def rank_for_history(served, *args):
-    return served.signatures[c.RANK_FOR_HISTORY](**request(*args))[c.STARS].numpy()
-
-
-def rank(served, user_id, movie_id):
-    inputs = {c.USER_ID: tf.constant(user_id), c.MOVIE_ID: tf.constant(movie_id)}
-    return served.signatures[c.RANK](**inputs)[c.STARS].numpy()
-
-
-def past_of(world, user_id, splits=f.SPLITS):
-    return [row[:3] for row in toy_world.leave_last_out(world)[user_id] if row[4] in splits]
-
-
-def taste_of(parity, num_rows=8):
-    return [(f"m{m}", 5.0 if m % 2 == parity else 1.0, 890_000_000 + m) for m in range(num_rows)]
 
 
 def test_signatures_are_the_contract(served):
@@ -140,19 +81,19 @@ def test_every_epoch_is_noted(model_path):
     assert float(refit[-1]["train_rmse"]) < float(refit[0]["train_rmse"])
 
 
-def test_learns_what_biases_cannot(served, artifacts, world):
-    serialized = serialized_test_rows(artifacts)
+def test_learns_what_biases_cannot(served, star_artifacts, star_world):
+    serialized = serialized_test_rows(star_artifacts)
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("user_id", "movie_id")}
     parsed = tf.io.parse_example(serialized, {**spec, "user_rating": tf.io.FixedLenFeature([], tf.float32)})
     truth = parsed["user_rating"].numpy()
     stars = served.signatures[c.SERVING_DEFAULT](examples=serialized)[c.STARS].numpy()
-    assert stars.shape == (NUM_USERS, 1)
+    assert stars.shape == (NUM_STAR_USERS, 1)
 
-    fit = [(user, *row) for user in world.users for row in past_of(world, user, f.FIT_SPLITS)]
-    number = {name: n for names in (world.users, world.movies) for n, name in enumerate(names)}
+    fit = [(user, *row) for user in star_world.users for row in past_of(star_world, user, f.FIT_SPLITS)]
+    number = {name: n for names in (star_world.users, star_world.movies) for n, name in enumerate(names)}
     biases = baselines.fit_biases(
         np.array([number[row[0]] for row in fit]), np.array([number[row[1]] for row in fit]),
-        np.array([row[2] for row in fit]), NUM_USERS, NUM_MOVIES,
+        np.array([row[2] for row in fit]), NUM_STAR_USERS, NUM_STAR_MOVIES,
     )  # fmt: skip
     asked = [np.array([number[id_.decode()] for id_ in parsed[name].numpy()]) for name in ("user_id", "movie_id")]
 
@@ -200,41 +141,41 @@ def test_whatever_is_unknown_gets_stars_in_range(served):
     assert empty[c.STARS].shape == (0, 2)
 
 
-def test_stars_are_clipped_to_the_range(artifacts, served):
+def test_stars_are_clipped_to_the_range(star_artifacts, served):
     """The same world told that stars go from 2 to 3: what lies beyond is cut, and something does."""
     stars = rank_for_history(served, ["stranger"] * 2, [taste_of(0), taste_of(1)], [["m14", "m15"]] * 2)
     assert stars.min() < 2.0 and stars.max() > 3.0
     config = {**CONFIG, "rating_range": [2.0, 3.0]}
-    data = ranking_data.load(artifacts.fn_args("", config))
+    data = ranking_data.load(star_artifacts.fn_args("", config))
     scores = np.array([[-7.0, 2.5, 40.0]], np.float32)
     narrow = ranking.ranking_signatures.RankingModel(lambda query, position: tf.constant(scores), data, False)
     np.testing.assert_array_equal(narrow.rank(["u1"], [["m1", "m2", "m3"]])[c.STARS], [[2.0, 2.5, 3.0]])
 
 
-def test_stored_and_explicit_state_give_the_same_stars(served, world):
+def test_stored_and_explicit_state_give_the_same_stars(served, star_world):
     users = ["u0", "u1", "u2", "u17"]
-    movies = [[f"m{m}" for m in range(NUM_MOVIES)]] * 4
-    explicit = rank_for_history(served, users, [past_of(world, user) for user in users], movies)
+    movies = [[f"m{m}" for m in range(NUM_STAR_MOVIES)]] * 4
+    explicit = rank_for_history(served, users, [past_of(star_world, user) for user in users], movies)
     np.testing.assert_allclose(rank(served, users, movies), explicit, atol=1e-5)
     without_past = rank_for_history(served, users, [[]] * 4, movies)
     assert np.abs(without_past - explicit).max() > 0.05
 
 
-def test_serving_default_knows_what_the_example_says_and_nothing_stored(served, world):
+def test_serving_default_knows_what_the_example_says_and_nothing_stored(served, star_world):
     def example(**values):
         return toy_world.example({"user_id": "u1", "movie_id": "m4", **values}, f.RATING_EXAMPLE).SerializeToString()
 
     def stars(*examples):
         return served.signatures[c.SERVING_DEFAULT](examples=tf.constant(examples))[c.STARS].numpy()[:, 0]
 
-    past = past_of(world, "u1", f.FIT_SPLITS)
+    past = past_of(star_world, "u1", f.FIT_SPLITS)
     pad = f.HISTORY_LENGTH - len(past)
     history = {
         "history_movie_id": [""] * pad + [row[0] for row in past],
         "history_rating": [0.0] * pad + [row[1] for row in past],
         "history_timestamp": [0] * pad + [row[2] for row in past],
     }
-    facts = world.users["u1"]
+    facts = star_world.users["u1"]
     assert facts
     whole, bare, of_facts = stars(example(**history, **facts), example(), example(**facts))
     explicit, without_past = (rank_for_history(served, ["u1"], [rows], [["m4"]])[0, 0] for rows in (past, []))
@@ -244,13 +185,13 @@ def test_serving_default_knows_what_the_example_says_and_nothing_stored(served, 
     assert bare != pytest.approx(of_facts, abs=1e-6)
 
 
-def test_without_a_snapshot_nothing_of_a_user_is_stored(artifacts):
-    data = ranking_data.load(artifacts.fn_args("", CONFIG))
+def test_without_a_snapshot_nothing_of_a_user_is_stored(star_artifacts):
+    data = ranking_data.load(star_artifacts.fn_args("", CONFIG))
     forgetful, remembering = (ranking.ranking_signatures.RankingModel(_echo, data, kept) for kept in (False, True))
     assert forgetful.rank(["u1"], [["m4"]])[c.STARS].numpy() == pytest.approx(1.0)
     assert remembering.rank(["u1"], [["m4"]])[c.STARS].numpy() == pytest.approx(5.0)
-    stored = [value for value in forgetful.variables if value.shape[0] >= NUM_USERS]
-    assert not stored and any(value.shape[0] >= NUM_USERS for value in remembering.variables)
+    stored = [value for value in forgetful.variables if value.shape[0] >= NUM_STAR_USERS]
+    assert not stored and any(value.shape[0] >= NUM_STAR_USERS for value in remembering.variables)
 
 
 def _echo(query, position):
@@ -269,10 +210,10 @@ def test_limits_are_said(served):
         rank(served, ["u1", "u2"], [["m1"]])
 
 
-def test_popular_is_the_most_rated(served, world):
-    counts = dict.fromkeys(world.movies, 0)
-    for user in world.users:
-        for movie, *_ in past_of(world, user, f.FIT_SPLITS):
+def test_popular_is_the_most_rated(served, star_world):
+    counts = dict.fromkeys(star_world.movies, 0)
+    for user in star_world.users:
+        for movie, *_ in past_of(star_world, user, f.FIT_SPLITS):
             counts[movie] += 1
     best = sorted(counts, key=lambda movie: -counts[movie])[:3]  # stable: ties in catalog order
     answer = served.signatures[c.POPULAR](k=tf.constant([3]))

@@ -15,6 +15,7 @@ import types
 from trainer_modules import features as f  # isort: skip  (before TensorFlow: it chooses the Keras)
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
@@ -27,6 +28,11 @@ from trainer_modules.preprocessing import preprocessing_fn
 
 DATA = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 """Where real MovieLens copies lie beside a development checkout."""
+
+
+NUM_STAR_USERS, NUM_STAR_MOVIES = 40, 20
+COLD = ("m18", "m19")
+"""In the catalog of checkerboard_of_stars, rated by nobody: an even and an odd one."""
 
 
 @dataclasses.dataclass
@@ -85,6 +91,20 @@ def checkerboard(num_users=40, num_movies=16):
     facts = ({f.RAW_USER_AGE.name: 24.0, f.USER_GENDER.name: 0, f.USER_OCCUPATION_TEXT.name: "student"}, {})
     users = {f"u{u}": facts[u // 2 % 2] for u in range(num_users)}
     return World(ratings, movies, users)
+
+
+def checkerboard_of_stars():
+    """Even users give even movies five stars and odd movies one, odd users the reverse: on average all are alike."""
+    random = np.random.default_rng(0)
+    ratings = []
+    for user in range(NUM_STAR_USERS):
+        for row, movie in enumerate(random.permutation(NUM_STAR_MOVIES - len(COLD))[:14]):
+            stars = 5.0 if movie % 2 == user % 2 else 1.0
+            ratings.append((f"u{user}", f"m{movie}", stars, 880_000_000 + user * 500 + row * 3_600))
+    colours = ("even", "odd")
+    movies = {f"m{m}": (f"Movie {m} ({1990 + m})", [colours[m % 2]]) for m in range(NUM_STAR_MOVIES)}
+    facts = {f.RAW_USER_AGE.name: 24.0, f.USER_GENDER.name: 0, f.USER_OCCUPATION_TEXT.name: "student"}
+    return World(ratings, movies, {f"u{u}": facts if u % 3 else {} for u in range(NUM_STAR_USERS)})
 
 
 def ml_100k(folder=DATA / "ml-100k"):

@@ -1,0 +1,54 @@
+"""The loss for order, by itself and in the family deep."""
+
+import numpy as np
+import pytest
+
+from trainer_modules import deep_ranking, ranking_data, ranking_training
+from trainer_modules import features as f
+from trainer_modules.listwise import listwise_loss
+
+import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
+
+USER = np.array([4, 9, 4, 9, 4, 7])
+STARS = np.array([5.0, 1.0, 3.0, 4.0, 1.0, 2.0], np.float32)
+PREDICTED = np.array([3.0, 2.5, 3.5, 2.0, 1.0, 4.0], np.float32)
+
+
+def test_it_is_the_cross_entropy_of_each_users_softmax():
+    def softmax(values):
+        return np.exp(values) / np.exp(values).sum()
+
+    by_hand = [-np.sum(softmax(STARS[u == USER]) * np.log(softmax(PREDICTED[u == USER]))) for u in (4, 9, 7)]
+    assert float(listwise_loss(USER, STARS, PREDICTED)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    # How generous a user is does not matter, nor does a list of one.
+    shifted = PREDICTED + np.where(USER == 4, 2.0, 0.0) + np.where(USER == 7, -3.0, 0.0)
+    assert float(listwise_loss(USER, STARS, shifted.astype(np.float32))) == pytest.approx(np.mean(by_hand), rel=1e-5)
+
+
+def test_it_is_least_where_the_order_is_right():
+    right, wrong = (float(listwise_loss(USER, STARS, values)) for values in (STARS, -STARS))
+    assert right < float(listwise_loss(USER, STARS, PREDICTED)) < wrong
+
+
+def test_batches_of_whole_users_keep_a_users_rows_together_and_lose_none():
+    rows = {f.USER_INDEX.name: USER, f.USER_RATING.name: STARS}
+    dataset = ranking_training.batches(rows, 4, seed=3, whole_users=True)
+    orders = [np.concatenate([batch[f.USER_INDEX.name] for batch in dataset]) for _ in range(6)]
+    for order in orders:
+        assert sorted(order) == sorted(USER)
+        assert np.count_nonzero(np.diff(order)) == len(set(USER)) - 1
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_deep_learns_from_it(star_artifacts):
+    data = ranking_data.load(star_artifacts.fn_args("", {"rating_range": [1.0, 5.0]}))
+    small = {"factors": 4, "key_size": 3, "max_epochs": 1, "batch_size": 64}
+
+    def scorer(loss):
+        return deep_ranking.fit(data, {**small, "loss": loss}, seed=3).scorer
+
+    query = {feature.name: tf.constant(data.eval[feature.name][:8]) for feature in ranking_data.QUERY}
+    squared, listwise = (scorer(loss)(query, tf.constant([[0, 1, 2]] * 8)).numpy() for loss in ("squared", "listwise"))
+    assert np.isfinite(listwise).all() and np.abs(listwise - squared).max() > 1e-3
+    with pytest.raises(ValueError, match=r"loss is 'pairwise'\. It must be one of: squared, listwise"):
+        scorer("pairwise")

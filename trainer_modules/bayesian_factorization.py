@@ -1,0 +1,52 @@
+"""The ranking family "matrix_factorization": stars = mean + b_u + b_i + p_u . q_i on the observed cells.
+
+Fitted by sampling (Salakhutdinov, Mnih, Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo,
+ICML 2008): the chain of langevin.py, without side features and implicit feedback. Unknown users and movies get what
+biases with side features say.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from trainer_modules import bias_ranking, hyperparameters, rating_matrix, sampled_matrix
+from trainer_modules.low_rank import LowRankScorer, check_size, truncated
+from trainer_modules.ranking_data import RankingData
+from trainer_modules.ranking_scorer import Fitted
+from trainer_modules.ranking_watch import Watch
+from trainer_modules.rating_matrix import RatingMatrix
+
+_LOG = logging.getLogger("movierec.ranking")
+
+
+def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
+    """Runs a short chain on train, to see its error on eval, then a long one on both.
+
+    Args:
+      data: the rows and the catalog.
+      values: of hyperparameters.RankingMatrixFactorization; those not named keep their defaults.
+      seed: the same seed gives the same model on the same machine.
+
+    Raises:
+      ValueError: more rows or cells than this family can take, or a chain that always diverges.
+    """
+    p = hyperparameters.parse(hyperparameters.RankingMatrixFactorization, values)
+    train, cells = rating_matrix.of_rows(data.train, data), rating_matrix.of_rows(data.fit, data)
+    num_users, num_movies = len(cells.user_side), len(cells.movie_side)
+    check_size(len(cells.stars), num_users, num_movies, "matrix_factorization")
+    held_out = rating_matrix.of_rows(data.tuned_on, data)
+    tuning = Watch(p.num_tuning_steps, train, held_out, data.rating_range, "step")
+    sampled_matrix.fill(_ids_alone(train), p, p.num_tuning_steps, implicit=False, watch=tuning, seed=seed)
+    data.on_tuned(float(tuning.notes[-1]["eval_rmse"]))
+    refit = Watch(p.num_steps, cells, None, data.rating_range, "step")
+    sampled = sampled_matrix.fill(_ids_alone(cells), p, p.num_steps, implicit=False, watch=refit, seed=seed)
+    everything = bias_ranking.filled(cells)
+    everything.stars[:num_users, :num_movies] = sampled.stars[:num_users, :num_movies]
+    low_rank = truncated(everything._replace(noise=sampled.noise), num_users, num_movies, p.rank, seed)
+    return Fitted(LowRankScorer(low_rank, data), (*tuning.notes, *refit.notes))
+
+
+def _ids_alone(cells: RatingMatrix) -> RatingMatrix:
+    return cells._replace(user_side=cells.user_side[:, :0], movie_side=cells.movie_side[:, :0])

@@ -1,0 +1,224 @@
+"""Draws factorisation machines from their posterior: underdamped Langevin steps, Gibbs draws of the precisions.
+
+The model is a flipped SVD++ with side features (Rendle, Zhang, Koren, On the Difficulty of Evaluating Baselines, 2019):
+
+    P_u = U_u + |R_u|^-1/2 sum of Y_j over the movies j that u rated + A side_u
+    Q_i = I_i + |R_i|^-1/2 sum of F_v over the users v who rated i + G side_i
+    stars = mean + p_u + q_i + P_u . Q_i + noise of precision alpha
+
+U, Y, A, I, F and G are the groups; each has K columns of taste and one that adds up to the bias p_u or q_i. Every
+column of a group has a normal prior whose mean and precision are drawn too, as in libFM (Rendle, TIST 2012).
+
+All values move together by the BAOAB splitting of Langevin dynamics (Leimkuhler, Matthews, Rational Construction of
+Stochastic Numerical Methods for Molecular Sampling, 2013), each in units of its own posterior width, estimated by the
+diagonal of the Hessian while the chain burns in. A step goes through all rows once: the cost is steps x rows x K.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from trainer_modules.rating_matrix import RatingMatrix
+
+STEPS_PER_CYCLE = 10
+"""Steps between two draws of the precisions, and between two samples."""
+_RAMP_STEPS = 100
+_CYCLES_PER_WIDTHS = 2
+_WIDE_GROUPS = 10.0
+"""Curvature of the groups that act through sums, in terms of its diagonal: their values pull together."""
+_FRICTION = 0.97
+"""Share of the momentum that a step keeps."""
+
+
+class Draw(NamedTuple):
+    """One state of the chain: a bias and factors for everything that can be part of a user or of a movie."""
+
+    user: tf.Tensor
+    """[U, K + 1], the bias last."""
+    movie: tf.Tensor
+    """[N, K + 1]."""
+    new_user: tf.Tensor
+    """[K + 1], of a user of whom nothing is known."""
+    new_movie: tf.Tensor
+    """[K + 1]."""
+    user_side: tf.Tensor
+    """[A, K + 1], what a unit of each side feature adds."""
+    movie_side: tf.Tensor
+    """[G, K + 1]."""
+
+
+class Chain(tf.Module):
+    """A Markov chain over factorisation machines. Not finite after a cycle: the step size was too large."""
+
+    def __init__(
+        self,
+        cells: RatingMatrix,
+        factors: int,
+        step_size: float,
+        implicit: bool,
+        seed: int,
+        start_stddev: float = 0.1,
+    ) -> None:
+        """Starts a chain near zero.
+
+        Args:
+          cells: those that are known.
+          factors: K.
+          step_size: of the dynamics, in posterior widths.
+          implicit: whether there are the groups Y and F: what somebody rated tells of taste, whatever the stars.
+          seed: of every draw.
+          start_stddev: of the values where the chain starts.
+        """
+        super().__init__(name="chain")
+        num_users, num_movies = len(cells.user_side), len(cells.movie_side)
+        self._factors, self._step_size, self._implicit, self._seed = factors, step_size, implicit, seed
+        order = np.lexsort((cells.movie, cells.user))
+        user, movie = cells.user[order], cells.movie[order]
+        self._user, self._movie = tf.constant(user, tf.int32), tf.constant(movie, tf.int32)
+        self.mean = float(cells.stars.mean())
+        self._stars = tf.constant(cells.stars[order] - self.mean, tf.float32)
+        self._cells = tf.constant(np.stack([user, movie], axis=1), tf.int64)
+        self._shape = [num_users, num_movies]
+        self._user_side, self._movie_side = tf.constant(cells.user_side), tf.constant(cells.movie_side)
+
+        def root(index: np.ndarray, size: int) -> tf.Tensor:
+            counts = np.maximum(np.bincount(index, minlength=size), 1)
+            return tf.constant(counts[:, None] ** -0.5, tf.float32)
+
+        self._user_root, self._movie_root = root(user, num_users), root(movie, num_movies)
+        # One table for all groups, one below the other: they move together.
+        sums = [num_movies, num_users] if implicit else [0, 0]
+        self._sizes = [num_users, num_movies, *sums, len(cells.user_side.T), len(cells.movie_side.T)]
+        self._group = tf.constant(np.repeat(np.arange(len(self._sizes)), self._sizes), tf.int32)
+        num_values, columns = sum(self._sizes), factors + 1
+        self._curvature = [1.0, 1.0] + [_WIDE_GROUPS] * 4
+        start = np.random.default_rng(seed).normal(0.0, start_stddev, (num_values, columns))
+
+        def state(value: np.ndarray | float, name: str) -> tf.Variable:
+            return tf.Variable(tf.constant(value, tf.float32), trainable=False, name=name)
+
+        self._values = state(start, "values")
+        self._momenta = state(np.zeros((num_values, columns)), "momenta")
+        self._widths = state(np.zeros((num_values, columns)), "widths")
+        self.alpha = state(1.0, "alpha")
+        self._prior_mean = state(np.zeros((len(self._sizes), columns)), "prior_mean")
+        self._prior_precision = state(np.full((len(self._sizes), columns), 10.0), "prior_precision")
+        self._gradient = state(np.zeros((num_values, columns)), "gradient")
+        self._error = state(0.0, "error")
+
+    @tf.function(autograph=False)
+    def cycle(self, number: tf.Tensor, is_burn_in: tf.Tensor) -> tuple[tf.Tensor, Draw]:
+        """STEPS_PER_CYCLE steps, then a draw of the precisions.
+
+        Args:
+          number: int32 [], of the cycle, from 0.
+          is_burn_in: bool [], whether the widths may still change.
+
+        Returns:
+          The mean squared error of the cells, and where the chain is.
+        """
+        renews = tf.logical_and(is_burn_in, tf.equal(number % _CYCLES_PER_WIDTHS, 0))
+        self._widths.assign(tf.cond(renews, self._posterior_widths, lambda: tf.identity(self._widths)))
+
+        def step(i: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return (i + 1, *self._step(number * STEPS_PER_CYCLE + i, *state))
+
+        gradient, _ = self._slope(self._values.read_value())
+        loop = (tf.constant(0), self._values.read_value(), self._momenta.read_value(), gradient, tf.constant(0.0))
+        _, values, momenta, _, error = tf.while_loop(
+            lambda i, *_: i < STEPS_PER_CYCLE, step, loop, parallel_iterations=1
+        )
+        self._values.assign(values)
+        self._momenta.assign(momenta)
+        self._draw_precisions(values, error, number)
+        return error / tf.cast(len(self._stars), tf.float32), self._draw(values)
+
+    def _step(
+        self, number: tf.Tensor, values: tf.Tensor, momenta: tf.Tensor, gradient: tf.Tensor, _: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """BAOAB: a kick, a drift, a random push, a drift, a kick."""
+        h = self._step_size * tf.minimum(1.0, tf.cast(number + 1, tf.float32) / _RAMP_STEPS)
+        noise = tf.random.stateless_normal(tf.shape(values), [self._seed, number])
+        momenta -= 0.5 * h * gradient * self._widths
+        values += 0.5 * h * momenta * self._widths
+        momenta = _FRICTION * momenta + np.sqrt(1.0 - _FRICTION**2) * noise
+        values += 0.5 * h * momenta * self._widths
+        gradient, error = self._slope(values)
+        momenta -= 0.5 * h * gradient * self._widths
+        return values, momenta, gradient, error
+
+    def _slope(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The gradient of the negative log posterior, and the squared error of the cells."""
+        k = self._factors
+        users, movies = self._both_sides(values)
+        ones_u, ones_i = tf.ones([self._shape[0], 1]), tf.ones([self._shape[1], 1])
+        left, right = tf.concat([users, ones_u], 1), tf.concat([movies[:, :k], ones_i, movies[:, k:]], 1)
+        predicted = tf.reduce_sum(tf.gather(left, self._user) * tf.gather(right, self._movie), axis=1)
+        error = predicted - self._stars
+        errors = tf.SparseTensor(self._cells, error, self._shape)
+        of_user = tf.sparse.sparse_dense_matmul(errors, right)[:, : k + 1]
+        of_movie = tf.sparse.sparse_dense_matmul(errors, left, adjoint_a=True)
+        of_movie = tf.concat([of_movie[:, :k], of_movie[:, k + 1 :]], axis=1)
+        likelihood = self._spread(of_user, of_movie, 1)
+        prior = tf.gather(self._prior_precision, self._group) * (values - tf.gather(self._prior_mean, self._group))
+        return self.alpha * likelihood + prior, tf.reduce_sum(tf.square(error))
+
+    def _both_sides(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """[U, K + 1] and [N, K + 1], the biases last."""
+        user, movie, of_rated, of_raters, user_side, movie_side = tf.split(values, self._sizes)
+        users, movies = user + tf.matmul(self._user_side, user_side), movie + tf.matmul(self._movie_side, movie_side)
+        if self._implicit:
+            users += self._user_root * self._summed(of_rated)
+            movies += self._movie_root * self._summed(of_raters, adjoint=True)
+        return users, movies
+
+    def _spread(self, of_user: tf.Tensor, of_movie: tf.Tensor, power: int) -> tf.Tensor:
+        """What _both_sides does, transposed, its coefficients to some power."""
+        parts = [of_user, of_movie]
+        if self._implicit:
+            parts.append(self._summed(self._user_root**power * of_user, adjoint=True))
+            parts.append(self._summed(self._movie_root**power * of_movie))
+        parts.append(tf.matmul(self._user_side**power, of_user, transpose_a=True))
+        parts.append(tf.matmul(self._movie_side**power, of_movie, transpose_a=True))
+        return tf.concat(parts, axis=0)
+
+    def _summed(self, values: tf.Tensor, adjoint: bool = False) -> tf.Tensor:
+        """Per user, over the movies rated; or per movie, over its raters."""
+        ones = tf.SparseTensor(self._cells, tf.ones_like(self._stars), self._shape)
+        return tf.sparse.sparse_dense_matmul(ones, values, adjoint_a=adjoint)
+
+    def _posterior_widths(self) -> tf.Tensor:
+        users, movies = self._both_sides(self._values.read_value())
+        k = self._factors
+        squares = [tf.concat([tf.square(side[:, :k]), tf.ones_like(side[:, k:])], 1) for side in (movies, users)]
+        curvature = self._spread(self._summed(squares[0]), self._summed(squares[1], adjoint=True), 2)
+        scale = tf.gather(tf.constant(self._curvature), self._group)[:, None]
+        return tf.math.rsqrt(self.alpha * scale * curvature + tf.gather(self._prior_precision, self._group))
+
+    def _draw_precisions(self, values: tf.Tensor, error: tf.Tensor, number: tf.Tensor) -> None:
+        """Gibbs draws, given the values."""
+
+        def gamma(shape: tf.Tensor, rate: tf.Tensor, which: int) -> tf.Tensor:
+            seed = [self._seed + which, number]
+            return tf.random.stateless_gamma(tf.shape(rate), seed, shape) / rate
+
+        self.alpha.assign(gamma((1.0 + len(self._stars)) / 2.0, (1.0 + error) / 2.0, 1))
+        count = tf.constant(np.array(self._sizes)[:, None], tf.float32)
+        num_groups = len(self._sizes)
+        center = tf.math.unsorted_segment_sum(values, self._group, num_groups) / tf.maximum(count, 1.0)
+        deviation = tf.square(values - tf.gather(center, self._group))
+        spread = tf.math.unsorted_segment_sum(deviation, self._group, num_groups)
+        # A normal-gamma prior worth one value at 0.
+        rate = (1.0 + spread + tf.square(center) * count / (count + 1.0)) / 2.0
+        precision = gamma(tf.broadcast_to((1.0 + count) / 2.0, tf.shape(rate)), rate, 2)
+        noise = tf.random.stateless_normal(tf.shape(rate), [self._seed + 3, number])
+        self._prior_precision.assign(precision)
+        self._prior_mean.assign(center * count / (count + 1.0) + noise * tf.math.rsqrt(precision * (count + 1.0)))
+
+    def _draw(self, values: tf.Tensor) -> Draw:
+        users, movies = self._both_sides(values)
+        parts = tf.split(values, self._sizes)
+        return Draw(users, movies, self._prior_mean[0], self._prior_mean[1], parts[4], parts[5])
