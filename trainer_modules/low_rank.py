@@ -1,10 +1,11 @@
-"""What the families that fill in the rating matrix serve: stars = mean + user's vector . movie's vector.
+"""What the families that fill in the rating matrix serve: stars = mean + user's vector . movie's vector + mood.
 
 A user and a movie of the fit rows have vectors of their own. Those of any others add up from side features. A user
 without fit rows who brings a history is scored from it: the vectors of the known users, less what their side features
 say, have some covariance; with it as the prior, and the error of the fit as the noise, the history's stars give the
-mean of the posterior (the same as kriging; with one coordinate, a shrunken mean). U users, N movies, A and G side
-features, D coordinates.
+mean of the posterior (the same as kriging; with one coordinate, a shrunken mean). A mood is by how much the newest rows
+of the history lie above what the vectors say of them: all that a known user's history adds. U users, N movies, A and G
+side features, D coordinates.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class _Epoch(NamedTuple):
 
 
 def _epochs(
-    model: tfrs.Model, rows: Rows, settings: RankingTraining, seed: int, whole_users: bool
+    model: tfrs.Model, rows: Rows, settings: RankingTraining, seed: int, whole_users: bool = False
 ) -> Iterator[_Epoch]:
     """Trains the model further, an epoch each time one is asked for."""
     num_rows = len(rows[f.USER_RATING.name])
@@ -114,7 +114,7 @@ def _epochs(
 
 
 def _best_num_epochs(
-    model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int, whole_users: bool
+    model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int, whole_users: bool = False
 ) -> tuple[int, list[Note]]:
     """Trains until eval gets no better; the number of epochs at which it was best, and a note of each."""
     judge = tf.function(model.test_step, autograph=False)  # for the reason that compiled_step gives

@@ -19,7 +19,14 @@ from conftest import RETRIEVAL_CONFIG
 
 from components import evaluation_data, example_shards, shard_examples, splits
 from components.movielens import Dataset
-from trainer_modules import baselines, deep_ranking, ranking_data, retrieval_data, two_tower_training
+from trainer_modules import (
+    baselines,
+    deep_ranking,
+    factorization_machine,
+    ranking_data,
+    retrieval_data,
+    two_tower_training,
+)
 from trainer_modules import features as f
 
 import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
@@ -208,3 +215,5 @@ def test_training_opens_no_test_row(artifacts, tmp_path):
 
     ranking = dataclasses.replace(ranking_data.load(args), user_state_uri="/nowhere")
     deep_ranking.fit(ranking, {"max_epochs": 1}, seed=3)
+    short = {"factors": 2, "num_steps": 60, "num_tuning_steps": 60, "burn_in_steps": 30}
+    factorization_machine.fit(ranking, short, seed=3)
