@@ -54,7 +54,9 @@ def tune_and_refit(
       ValueError: no epoch had a finite eval RMSE.
     """
     num_epochs, notes = _best_num_epochs(build(train), train, eval_rows, settings, seed, whole_users)
-    on_tuned(float(notes[num_epochs - 1]["eval_rmse"]))
+    best_rmse = float(notes[num_epochs - 1]["eval_rmse"])
+    on_tuned(best_rmse)
+    _LOG.info("ranking: best eval RMSE %.4f after %d epochs; fitting anew on train + eval", best_rmse, num_epochs)
     model = build(fit)
     epochs = _epochs(model, fit, settings, seed, whole_users)
     for number in range(1, num_epochs + 1):
@@ -141,5 +143,4 @@ def _best_num_epochs(
             "Training diverged: no epoch has a finite eval RMSE. Set a learning_rate below"
             f" {settings.learning_rate:g} in the ranking hyperparameters."
         )
-    _LOG.info("ranking: best eval RMSE %.4f after %d epochs; fitting anew on train + eval", best_rmse, best)
     return best, notes

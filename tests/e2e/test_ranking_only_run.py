@@ -5,7 +5,10 @@ import json
 import math
 
 import pytest
+import tomli
 from commands import SHARED_DATA, Run, movierec, served
+
+from pipeline import settings
 
 COMPONENTS = {
     "MovieLensExampleGen", "PinnedSchema", "StatisticsGen", "ExampleValidator", "DistributionCheck", "AnomalyGate",
@@ -55,6 +58,32 @@ def test_a_server_ranks_and_says_why_it_does_not_recommend(random_run):
         for said in ("has no retrieval model", "without regard to time", "movierec rank USER", "--split leave_last"):
             assert said in done.err
         assert "Traceback" not in done.err
+
+
+def test_a_search_is_told_as_it_goes_kept_and_read_again(random_run):
+    """After every other question to this root: the last run is another family's from here on."""
+    searched = random_run.again("--ranking", "bias", "--tune", "2")
+    assert searched.status in (0, 3), searched.err
+    assert searched.ran == {"RankingTuner", "RankingTrainer", "RankingLastBlessed", "RankingEvaluation",
+                            "InfraValidation", "AtomicPush"}  # fmt: skip
+    lines = [line.strip() for line in searched.err.splitlines() if "ranking trial" in line]
+    assert [line.partition(":")[0] for line in lines] == ["ranking trial 1/2", "ranking trial 2/2"]
+    assert "user_shrinkage 5" in lines[0] and "best so far" in lines[1]
+    path = random_run.root / "report" / "hyperparameters.toml"
+    found = tomli.loads(path.read_text())["ranking"]
+    assert found["family"] == "bias" and set(found["hyperparameters"]) == {
+        "user_shrinkage", "movie_shrinkage", "side_shrinkage",
+    }  # fmt: skip
+    told = json.loads(random_run.ask("lineage", "--json"))
+    [trained] = [run for run in told["components"] if run["component"] == "RankingTrainer"]
+    [best] = [run for run in told["components"] if run["component"] == "RankingTuner"]
+    assert trained["inputs"]["hyperparameters"] == best["outputs"]["best_hyperparameters"]
+    evaluation = json.loads(random_run.ask("metrics", "--json"))["ranking"]
+    assert 0.9 < evaluation["metrics"]["calibration"] < 1.1 and 0.5 < evaluation["metrics"]["ndcg_at_10"] < 1
+    assert evaluation["worst_slice"]["num"] >= 200
+    shown = random_run.ask("metrics", "--slices")
+    assert "fairness: worst is" in shown and "popularity_decile 10" in shown and "by predicted stars" in shown
+    assert settings.load("sample", hyperparameters_path=path).ranking.hyperparameters == found["hyperparameters"]
 
 
 @pytest.mark.slow
