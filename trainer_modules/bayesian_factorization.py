@@ -7,7 +7,6 @@ biases with side features say.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +16,6 @@ from trainer_modules.ranking_data import RankingData
 from trainer_modules.ranking_scorer import Fitted
 from trainer_modules.ranking_watch import Watch
 from trainer_modules.rating_matrix import RatingMatrix
-
-_LOG = logging.getLogger("movierec.ranking")
 
 
 def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
