@@ -134,7 +134,7 @@ class TutorialRanking:
 class TwoTower:
     """Retrieval: the query is a weighted mean of the user's last movies, the candidate a movie; score: dot product.
 
-    The defaults were chosen on the eval split of ml-100k, leave_last_out.
+    The defaults were chosen on ml-100k: trained on all but each user's last six rows, judged on the first five of them.
     """
 
     embedding_dimension: int = 64
@@ -181,7 +181,10 @@ class TwoTower:
 
 @dataclasses.dataclass(frozen=True)
 class MatrixFactorization:
-    """Retrieval: score = p_u . q_i; the objective stands in matrix_factorization.py."""
+    """Retrieval: score = p_u . q_i; the objective stands in matrix_factorization.py.
+
+    gravity and regularization were chosen on the eval split of ml-100k, leave_last_out, among nine pairs.
+    """
 
     target: str = "implicit"
     """What an observed cell's score is to be: "implicit", 1 for every row; "stars", the rating."""
@@ -203,7 +206,10 @@ class MatrixFactorization:
 
 @dataclasses.dataclass(frozen=True)
 class AutoRec:
-    """Retrieval: the stars that an autoencoder predicts from the user's whole state."""
+    """Retrieval: the stars that an autoencoder predicts from the user's whole state.
+
+    Width and regularization have the least RMSE of three pairs on the eval split of ml-100k, leave_last_out.
+    """
 
     hidden_units: int = 100
     """Width of the code."""
