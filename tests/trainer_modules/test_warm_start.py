@@ -165,6 +165,7 @@ def test_a_gone_user_and_an_unrated_movie_are_still_known_to_the_served_model(fi
     retrieval.run_fn(fn_args)
     served = tf.saved_model.load(fn_args.serving_model_dir)
     vector = served.signatures["embed_candidate"](movie_id=tf.constant([GONE_MOVIE.decode(), "m97"]))["embedding"]
+    vector = vector[:, : RETRIEVAL_CONFIG["hyperparameters"]["embedding_dimension"]]  # the towers'
     learned = learned_by(fn_args.serving_model_dir, "two_tower")
     row = learned.values["movie_embedding"][learned.keys["movie_embedding"].tolist().index(GONE_MOVIE)]
     oov = learned.values["movie_embedding"][f.OOV_INDEX]
