@@ -1,6 +1,6 @@
 # The README's commands. Each prepares what it needs; nothing is installed outside this checkout.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow bench-retrieval bench-ranking bench-serving bench-data lint lock clean
+.PHONY: help setup run test test-slow bench-retrieval bench-ranking bench-serving bench-data bench-index bench-merge lint lock clean
 BIN := .venv/bin
 
 help: ## Show this list
@@ -32,6 +32,12 @@ bench-ranking: setup ## Every ranking family on ml-100k's five folds and by time
 
 bench-data: setup ## What ingest, statistics and Transform cost at 100k, 1M and 5M rows (half an hour)
 	@$(BIN)/python tests/benchmarks/bench_data.py
+
+bench-index: setup ## Recall and CPU time of the approximate indexes at 10k, 100k and 1M candidates (half an hour)
+	@$(BIN)/python tests/benchmarks/bench_index.py
+
+bench-merge: setup ## Whether an order by score and stars beats retrieval's, on runs/ml-100k-leave_last_out (three seeds)
+	@$(BIN)/python tests/benchmarks/bench_merge.py
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check .

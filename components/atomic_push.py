@@ -107,7 +107,7 @@ class Executor(base_executor.BaseExecutor):
         with tempfile.TemporaryDirectory() as folder:
             sources = _sources(input_dict, folder)
             done = model_store.push(destination, sources, exec_properties["keep_versions"], origin)
-        if exec_properties.get("blessed_path"):
+        if exec_properties.get("blessed_path") and not overruled:
             _remember(input_dict, pathlib.Path(exec_properties["blessed_path"]), done, exec_properties["keep_versions"])
         reason = f"version {done.version} " + ("is new" if done.pushed else "holds these models already")
         _mark(note, destination, done.pushed, done.version, reason, done.record)

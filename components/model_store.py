@@ -30,6 +30,9 @@ from components.durable_files import HALF_WRITTEN, locked, sync, sync_tree, writ
 from trainer_modules import contract
 
 VERSIONS_FILE = "versions.json"
+MADE_OF = "made_of"
+"""In the record of a version that was made of another without training: the other's content_digest. Whoever would push
+that content finds it held: what was added to it is not to be lost."""
 _JOURNAL_FILE = ".journal.json"
 _STAGING = ".staging-"
 _REMOVING = ".removing-"
@@ -234,9 +237,16 @@ def _holding(root: pathlib.Path, digest: str) -> Push | None:
     version = _newest_complete(root)
     if version is None:
         return None
-    if content_digest({name: root / name / str(version) for name in _models_of(root, version)}) != digest:
+    record = _versions(root)["versions"].get(str(version), {})
+    if digest not in (record.get(MADE_OF), version_digest(root, version)):
         return None
-    return Push(version, False, _versions(root)["versions"].get(str(version), {}))
+    return Push(version, False, record)
+
+
+def version_digest(destination: str | os.PathLike[str], version: int) -> str:
+    """content_digest of a version as it lies there."""
+    root = pathlib.Path(destination)
+    return content_digest({name: root / name / str(version) for name in _models_of(root, version)})
 
 
 def _numbers(root: pathlib.Path, names: tuple[str, ...] = contract.SERVED) -> list[int]:

@@ -7,7 +7,7 @@ test rows. The metrics' definitions are trainer_modules.metrics'. Q queries, N m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -47,22 +47,31 @@ class Queries:
     """Slice prefix -> [Q] names, "" where the user's fact is unknown."""
 
 
-def read_queries(examples_uri: str, user_state_uri: str, catalog: Catalog) -> Queries:
-    """Builds the test split's queries.
+def read_queries(
+    examples_uri: str, user_state_uri: str, catalog: Catalog, split: str = f.TEST, known: Sequence[str] = f.FIT_SPLITS
+) -> Queries:
+    """Builds a split's queries.
+
+    Args:
+      examples_uri: rating examples.
+      user_state_uri: what is known of the users.
+      catalog: what is ranked.
+      split: whose rows are the positives.
+      known: the splits that count as known, all of them before `split`.
 
     Raises:
-      ValueError: no test rows, or a test row whose movie the catalog lacks.
+      ValueError: no rows in the split, or one whose movie the catalog lacks.
     """
     facts = (f.USER_GENDER, f.RAW_USER_AGE, f.BUCKETIZED_USER_AGE)
-    rows = evaluation_data.read(examples_uri, f.TEST, (f.USER_ID, f.MOVIE_ID, *facts))
+    rows = evaluation_data.read(examples_uri, split, (f.USER_ID, f.MOVIE_ID, *facts))
     position = catalog.positions(rows[f.MOVIE_ID.name])
     if (position < 0).any():
         raise ValueError(
-            f"{(position < 0).sum()} test rows are of movies that the catalog lacks; examples and catalog must come"
+            f"{(position < 0).sum()} {split} rows are of movies that the catalog lacks; examples and catalog must come"
             " from the same run of the ExampleGen"
         )
     user_id, first_row, user = np.unique(rows[f.USER_ID.name], return_index=True, return_inverse=True)
-    states = evaluation_data.read_user_states(user_state_uri, f.FIT_SPLITS)
+    states = evaluation_data.read_user_states(user_state_uri, known)
     state = states.users(user_id)
     return Queries(
         user_id=user_id,

@@ -350,6 +350,34 @@ def rank(
 
 
 @cli.command()
+@click.option("--catalog", "catalog_path", type=_PATH, metavar="FILE", help="Movies: .csv or .parquet.")
+@click.option(
+    "--movies-column", "columns", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
+    help="What the file calls movie_id, title or genres.",
+)
+@click.option("--export", type=(click.Choice(["annoy"]), _PATH), metavar="annoy FILE",
+              help="Write the candidate vectors for those who look up outside TensorFlow, and their ids beside.")
+@click.option("--version", type=click.IntRange(min=1), help="The pushed version to start from. Default: the newest.")
+@_root_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def index(
+    catalog_path: pathlib.Path | None, columns: dict[str, str] | None, export: tuple[str, pathlib.Path] | None,
+    version: int | None, root: pathlib.Path | None, as_json: bool,
+) -> None:
+    """Push a version that knows more movies (--catalog FILE), or export the index. Nothing is trained."""
+    if (catalog_path is None) == (export is None):
+        raise click.UsageError("give --catalog FILE, or --export annoy FILE")
+    from pipeline import index as indexing
+    from pipeline import screens
+
+    if catalog_path is not None:
+        screens.show_indexed(indexing.grow(root, catalog_path, version, columns), as_json)
+    elif export is not None:
+        num_movies = indexing.export_annoy(root, export[1], version)
+        click.echo(f"wrote {num_movies} vectors to {export[1]}, their movie ids to {export[1]}.ids.json")
+
+
+@cli.command()
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--label", type=click.Choice(["stable", "canary"]), default="stable", show_default=True)
 @server_options.labels

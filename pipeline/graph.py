@@ -251,6 +251,7 @@ def _training(settings: Settings, source: Source, name: str) -> dict[str, Any]:
         "seed": settings.seed,
         "user_snapshot": settings.user_snapshot,
         "rating_range": list(source.rating_range),
+        **({"index": dataclasses.asdict(settings.index)} if name == contract.RETRIEVAL else {}),
     }
 
 

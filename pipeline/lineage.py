@@ -125,13 +125,15 @@ class Lineage:
                 "version": version,
                 "pushed_at": record["pushed_at"],
                 "forced_without": record.get("forced_without", []),
+                "index": record.get("index"),
                 "on_disk": all((models_path / name / version).is_dir() for name in _models(record)),
-                "models": {name: self._model_source(record[f"{name}_model_id"]) for name in _models(record)},
+                "models": {name: self._model_source(record, name) for name in _models(record)},
             }
             for version, record in sorted(model_store.read_versions(models_path).items(), key=lambda item: int(item[0]))
         ]
 
-    def _model_source(self, model_id: int) -> dict[str, Any]:
+    def _model_source(self, record: dict[str, Any], name: str) -> dict[str, Any]:
+        model_id = record[f"{name}_model_id"]
         trainer = self.producer(model_id)
         assert trainer is not None, f"model artifact {model_id} has no producer"
         state = trainer.inputs["user_state"][0]
@@ -143,12 +145,16 @@ class Lineage:
         return {
             "model_id": model.id,
             "model_uri": model.uri,
+            "model_run_uri": trainer.outputs["model_run"][0].uri,
             "family": config.get("family"),
             "seed": config.get("seed"),
             "code": config.get("code"),
             "trained_s": trainer.duration_s,
             "warm_start": json.loads(start.properties.get("baseline") or "{}") or None if start else None,
-            "catalog_uri": trainer.inputs["catalog"][0].uri,
+            # Of a version whose index has grown: the larger one.
+            "catalog_uri": (record.get("index") or {}).get("catalog_uri") or trainer.inputs["catalog"][0].uri,
+            "transform_graph_uri": trainer.inputs["transform_graph"][0].uri,
+            "training": {key: config.get(key) for key in ("user_snapshot", "rating_range", "index")},
             "user_state_uri": state.uri,
             "examples_uri": examples.uri if examples else None,
             "data": {

@@ -6,6 +6,7 @@
     models/            {retrieval,ranking}/<version>/: what the server watches; ranking alone for a timeless split
     rejected/          bad rows set aside
     spans/             what was ingested, if anything was: then it is the data set
+    catalogs/          catalogs that `movierec index` made larger, if it did
     logs/              one file a run
     report/            pages for people
     schema.pbtxt       the schema with what was accepted here, if anything was
@@ -63,12 +64,23 @@ def claimed(settings: Settings) -> Iterator[pathlib.Path]:
       InputError: it belongs to another data set or split, or another run is in it.
     """
     root = owned(settings)
+    with held(root):
+        yield root
+
+
+@contextlib.contextmanager
+def held(root: pathlib.Path) -> Iterator[None]:
+    """Holds a root that is there.
+
+    Raises:
+      InputError: another run is in it.
+    """
     with (root / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another run is in {root}; wait for it or give another --root") from None
-        yield root
+        yield
 
 
 def owned(settings: Settings) -> pathlib.Path:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from components.span_ingestion import Ingested
     from pipeline.data import Accepted, Report
     from pipeline.doctor import Check
+    from pipeline.index import Indexed
     from pipeline.lineage import Lineage
     from pipeline.run_local import Outcome
     from serving.client import Ranked, Recommendations
@@ -114,6 +115,19 @@ def show_ingested(root: pathlib.Path, found: Ingested) -> None:
     )
 
 
+def show_indexed(done: Indexed, as_json: bool) -> None:
+    """What `movierec index` came to."""
+    if as_json:
+        _print_json(dataclasses.asdict(done))
+    elif done.version is None:
+        _console().print(f"every movie of the file is known to version {done.base_version}: nothing was pushed")
+    else:
+        _console().print(
+            f"version {done.version}: version {done.base_version} and {done.num_new:,} new movies, {done.num_movies:,}"
+            f" in all; pushed to {done.root}/models, nothing was trained"
+        )
+
+
 def show_lineage(lineage: Lineage, as_json: bool) -> None:
     """The last run's components and the pushed versions' origins."""
     runs, pushed = lineage.components(), lineage.pushed()
@@ -135,6 +149,11 @@ def show_lineage(lineage: Lineage, as_json: bool) -> None:
         there = "" if version["on_disk"] else ", no longer on disk"
         forced = f", by --force without {', '.join(version['forced_without'])}" if version["forced_without"] else ""
         console.print(f"version {version['version']}, pushed {version['pushed_at']}{forced}{there}")
+        if grown := version["index"]:
+            console.print(
+                f"  made of version {grown['base_version']} without training: {grown['num_new']:,} movies more than it"
+                f" was trained on, the last of {grown['file']} ({grown['file_digest'][:12]})"
+            )
         for name, source in version["models"].items():
             data = source["data"]
             numbers = json.loads(data["spans"] or "[]")

@@ -75,6 +75,11 @@ class Model:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Index(hyperparameters.Index):
+    """The same, and nothing else is taken for it."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Settings:
     """Everything a run depends on, but for the code and the data's content."""
 
@@ -126,6 +131,8 @@ class Settings:
     retrieval: Model = field(default_factory=lambda: Model(family="two_tower"))
     ranking: Model = field(default_factory=lambda: Model(family="deep"))
     """By default the one that takes any number of rows; the presets of small editions name the one that is best."""
+    index: Index = field(default_factory=Index)
+    """How the served retrieval model looks candidates up."""
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:

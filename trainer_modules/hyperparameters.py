@@ -245,6 +245,29 @@ class Popularity:
     """A row counts half as much per so many days before the newest one; 0: all rows count alike."""
 
 
+EXACT, INVERTED_FILE = "exact", "inverted_file"
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """How the served retrieval model looks candidates up."""
+
+    kind: str = EXACT
+    """exact: every candidate is scored; inverted_file: those of some cells, which pays with very many candidates. What
+    is filtered, near to a movie or evaluated for its rank is always scored exactly."""
+    cells: int = 0
+    """Of an inverted file; 0: the square root of the number of candidates."""
+    probes: int = 0
+    """Cells a query looks into; 0: a sixteenth of them, at least 4."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in (EXACT, INVERTED_FILE) or min(self.cells, self.probes) < 0:
+            raise ValueError(
+                f"an index of kind {self.kind!r} with {self.cells} cells and {self.probes} probes: the kinds are"
+                f" {EXACT} and {INVERTED_FILE}, and numbers are 0 or above"
+            )
+
+
 RETRIEVAL = {
     "two_tower": TwoTower,
     "matrix_factorization": MatrixFactorization,

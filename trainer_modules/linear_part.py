@@ -82,6 +82,17 @@ def candidate_vectors(tower_vectors: np.ndarray, states: UserStates, p: TwoTower
     return np.concatenate([tower_vectors, item_vectors(states, num_movies, p, seed), popularity[:, None]], axis=1)
 
 
+def coordinates_without_rows(states: UserStates, num_movies: int, p: TwoTower) -> np.ndarray:
+    """float32 [R + 1]: what candidate_vectors appends to the vector of a movie that nobody has rated."""
+    popularity = 0.0
+    if p.popularity_half_life_days:
+        counts = baselines.recent_popularity(
+            states.position, states.timestamp, num_movies, p.popularity_half_life_days
+        )
+        popularity = np.log(_LEAST_POPULARITY) - np.log(_LEAST_POPULARITY + counts).mean()
+    return np.append(np.zeros(p.linear_rank), popularity).astype(np.float32)
+
+
 class JoinedQueryTower(tf.Module):
     """The query tower of the joined score."""
 

@@ -16,6 +16,7 @@ from trainer_modules import (
     warm_start,
 )
 from trainer_modules.epochs import write_epochs
+from trainer_modules.hyperparameters import Index
 from trainer_modules.retrieval_data import load
 from trainer_modules.retrieval_model import export
 
@@ -48,7 +49,8 @@ def run_fn(fn_args: Any) -> None:
 
     Args:
       fn_args: the Trainer's, with catalog_uri and user_state_uri. Its custom_config holds family, hyperparameters (by
-        field name), seed, and user_snapshot: whether the model may hold its users' rows.
+        field name), seed, user_snapshot (whether the model may hold its users' rows), and maybe index, that of
+        hyperparameters.Index.
 
     Raises:
       ValueError: an unknown family or hyperparameter, or data that nothing can be learned from.
@@ -60,6 +62,7 @@ def run_fn(fn_args: Any) -> None:
     data = load(fn_args, warm_start.load(fn_args, config["family"]))
     towers = FAMILIES[config["family"]](data, hyperparameters.found(fn_args), config["seed"])
     write_epochs(towers.epochs, fn_args.model_run_dir)
-    export(data, towers, fn_args.serving_model_dir, user_snapshot=config["user_snapshot"])
+    index = hyperparameters.parse(Index, config.get("index", {}))
+    export(data, towers, fn_args.serving_model_dir, user_snapshot=config["user_snapshot"], index=index)
     model_uri = posixpath.dirname(fn_args.serving_model_dir)
     data.warm_start.save(model_uri, config["family"], data.transform_output, *data.fit_ids)

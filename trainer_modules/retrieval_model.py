@@ -14,8 +14,12 @@ import tensorflow_transform as tft
 
 from trainer_modules import contract as c
 from trainer_modules import features as f
+from trainer_modules import hyperparameters
 from trainer_modules.catalog_filter import CatalogFilter
+from trainer_modules.hyperparameters import Index
+from trainer_modules.index_growth import parts
 from trainer_modules.inputs import Catalog, UserStates
+from trainer_modules.inverted_file import InvertedFile
 from trainer_modules.retrieval_data import RetrievalData
 from trainer_modules.signatures import (
     QUERY,
@@ -36,7 +40,9 @@ _MOVIE_ID = tf.TensorSpec([None], tf.string, c.MOVIE_ID)
 Answer = dict[str, tf.Tensor]
 
 
-def export(data: RetrievalData, towers: Towers, path: str, user_snapshot: bool) -> None:
+def export(
+    data: RetrievalData, towers: Towers, path: str, user_snapshot: bool, index: Index | None = None
+) -> None:
     """Saves the model that is served, with every signature of contract.RETRIEVAL_SIGNATURES.
 
     Args:
@@ -44,6 +50,7 @@ def export(data: RetrievalData, towers: Towers, path: str, user_snapshot: bool) 
       towers: refitted on data.fit.
       path: of the SavedModel.
       user_snapshot: whether the model may hold its users' rows.
+      index: how candidates are looked up; None: exactly.
     """
     model = RetrievalModel(
         data.catalog,
@@ -51,6 +58,7 @@ def export(data: RetrievalData, towers: Towers, path: str, user_snapshot: bool) 
         data.transform_output,
         num_fit_rows=data.fit.counts(data.catalog.num_movies),
         snapshot=data.everything if user_snapshot else None,
+        index=index or Index(),
     )
     tf.saved_model.save(model, path, signatures=model.signatures())
 
@@ -65,6 +73,7 @@ class RetrievalModel(tf.Module):
         transform_output: tft.TFTransformOutput,
         num_fit_rows: np.ndarray,
         snapshot: UserStates | None,
+        index: Index,
     ) -> None:
         """Puts a trained model together.
 
@@ -74,6 +83,7 @@ class RetrievalModel(tf.Module):
           transform_output: turns users and histories into indices.
           num_fit_rows: int [N], by movie; `popular` is made of it.
           snapshot: the states that `recommend` answers from; None leaves them out.
+          index: how candidates are looked up.
         """
         super().__init__(name="retrieval")
         self._names = CatalogNames(catalog, num_fit_rows)
@@ -83,6 +93,12 @@ class RetrievalModel(tf.Module):
         self._query_tower = towers.query_tower
         self._num_taste_coordinates = towers.num_taste_coordinates
         self._snapshot = UserSnapshot(snapshot)
+        self._inverted_file = None
+        if index.kind == hyperparameters.INVERTED_FILE:
+            self._inverted_file = InvertedFile(towers.candidate_vectors, index.cells, index.probes)
+        if towers.new_candidates is not None:
+            # Not signatures: what an index needs that grows (index_growth).
+            self.parts = parts(towers)
 
     def signatures(self) -> dict[str, Callable[..., Answer]]:
         """The functions to save, by contract.RETRIEVAL_SIGNATURES."""
@@ -104,7 +120,7 @@ class RetrievalModel(tf.Module):
             )
         )
         k = tf.fill(tf.shape(user_id), c.DEFAULT_K)
-        return self._best(self._scores(user_id, history), seen_positions(history), k)
+        return self._recommended(user_id, history, seen_positions(history), k)
 
     @tf.function(input_signature=specs(c.USER_ID, c.EXCLUDE_MOVIE_ID, c.K), autograph=False)
     def recommend(self, user_id: tf.Tensor, exclude_movie_id: tf.Tensor, k: tf.Tensor) -> Answer:
@@ -112,7 +128,7 @@ class RetrievalModel(tf.Module):
         user_id, exclude_movie_id, k = checked(user_id=user_id, exclude_movie_id=exclude_movie_id, k=k)
         history = self._snapshot.lookup(user_id)
         hidden = tf.concat([seen_positions(history), self._names.positions(exclude_movie_id)], axis=1)
-        return self._best(self._scores(user_id, history), hidden, k)
+        return self._recommended(user_id, history, hidden, k)
 
     @tf.function(
         input_signature=specs(c.USER_ID, c.GENRE, c.MIN_YEAR, c.MAX_YEAR, c.EXCLUDE_MOVIE_ID, c.K), autograph=False
@@ -160,7 +176,7 @@ class RetrievalModel(tf.Module):
             k=k,
         )
         hidden = self._names.positions(tf.concat([seen, exclude], axis=1))
-        return self._best(self._scores(user_id, self._names.history(movie_id, rating, timestamp)), hidden, k)
+        return self._recommended(user_id, self._names.history(movie_id, rating, timestamp), hidden, k)
 
     @tf.function(
         input_signature=specs(*QUERY, c.SEEN_MOVIE_ID, c.GENRE, c.MIN_YEAR, c.MAX_YEAR, c.EXCLUDE_MOVIE_ID, c.K),
@@ -277,6 +293,11 @@ class RetrievalModel(tf.Module):
 
     def _scores(self, user_id: tf.Tensor, history: History) -> tf.Tensor:
         return tf.matmul(self._query(user_id, history), self._candidates, transpose_b=True)
+
+    def _recommended(self, user_id: tf.Tensor, history: History, hidden: tf.Tensor, k: tf.Tensor) -> Answer:
+        if self._inverted_file is None:
+            return self._best(self._scores(user_id, history), hidden, k)
+        return self._names.answer(self._inverted_file(self._query(user_id, history), self._candidates, hidden, k))
 
     def _best(self, scores: tf.Tensor, hidden: tf.Tensor, k: tf.Tensor) -> Answer:
         return self._names.answer(top_k(mask(scores, hidden), k))

@@ -37,5 +37,8 @@ class Towers(NamedTuple):
     num_taste_coordinates: int | None = None
     """The first so many coordinates say what a movie is like: `similar` compares them. The rest says how good it is for
     everyone. None: all of them."""
+    new_candidates: tf.Module | None = None
+    """Gives movies that nobody has rated their vectors, as new_candidates.NewCandidates does; None: the family knows
+    no movie that it was not fitted on, and its index cannot grow without a training."""
     epochs: tuple[dict[str, float | str], ...] = ()
     """What was measured after each epoch of tuning and of the refit, for the model run's folder."""

@@ -17,6 +17,7 @@ from trainer_modules.epochs import Note
 from trainer_modules.hyperparameters import TwoTower
 from trainer_modules.inputs import UserStates, num_indices
 from trainer_modules.linear_part import JoinedQueryTower, Shares
+from trainer_modules.new_candidates import NewCandidates
 from trainer_modules.retrieval_data import RetrievalData
 from trainer_modules.towers import Towers
 from trainer_modules.training import WeightAverage, compiled_step
@@ -58,7 +59,11 @@ def train(data: RetrievalData, values: Mapping[str, Any], seed: int) -> Towers:
     data.warm_start.keep(lambda: weights(model, data))
     candidates = linear_part.candidate_vectors(model.candidate_tower.vectors().numpy(), data.fit, p, seed)
     query_tower = JoinedQueryTower(ServedQueryTower(model.query_tower, p.embedding_dimension), shares, p)
-    return Towers(candidates, query_tower, num_taste_coordinates=p.embedding_dimension, epochs=tuple(notes))
+    unrated = linear_part.coordinates_without_rows(data.fit, data.catalog.num_movies, p)
+    return Towers(
+        candidates, query_tower, num_taste_coordinates=p.embedding_dimension, epochs=tuple(notes),
+        new_candidates=NewCandidates(model.candidate_tower, unrated),
+    )  # fmt: skip
 
 
 def tune(data: RetrievalData, p: TwoTower, seed: int) -> tuple[Shares, list[Note]]:

@@ -137,6 +137,18 @@ def test_going_back_to_older_content_is_a_new_version(tmp_path):
     assert marker_of(destination, 3) == 1
 
 
+def test_what_was_made_of_a_version_stands_for_its_content(tmp_path):
+    """A grown index is not pushed over by the models it grew from, but by any others."""
+    first = toy_models(tmp_path, 1)
+    model_store.push(tmp_path / "models", first, 5, {})
+    made_of = {model_store.MADE_OF: model_store.version_digest(tmp_path / "models", 1)}
+    assert model_store.push(tmp_path / "models", toy_models(tmp_path, 2), 5, made_of).version == 2
+    held = model_store.push(tmp_path / "models", first, 5, {})
+    assert (held.version, held.pushed) == (2, False) and model_store.holding(tmp_path / "models", first) == held
+    assert model_store.push(tmp_path / "models", toy_models(tmp_path, 3), 5, {}).version == 3
+    assert model_store.push(tmp_path / "models", first, 5, {}).version == 4
+
+
 def test_a_damaged_version_is_pushed_anew(tmp_path):
     destination = tmp_path / "models"
     model_store.push(destination, toy_models(tmp_path, 1), 5, {})

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from commands import ROOT, movierec
+from commands import ROOT, movierec, served
 
 COMPONENTS = {
     "MovieLensExampleGen", "PinnedSchema", "StatisticsGen", "ExampleValidator", "DistributionCheck", "AnomalyGate",
@@ -93,3 +93,55 @@ def test_a_title_that_is_not_there(sample_run, title):
     done = movierec("rank", "1", "--title", title, "--root", sample_run.root)
     assert done.status == 2
     assert "no movie is called" in done.err
+
+
+def test_movies_are_added_without_training_and_served_over_grpc(sample_run, tmp_path):
+    """It pushes version 2 of the shared root."""
+    new = tmp_path / "new.csv"
+    new.write_text('movieId,title,genres\n1,Known (1995),Drama\n9001,"Brand New Trench (1996)",Action|Thriller\n')
+    bad = tmp_path / "bad.csv"
+    bad.write_text("id,name\n9002,No such column\n")
+    refused = movierec("index", "--catalog", bad, "--root", sample_run.root)
+    assert refused.status == 2 and "there is no column 'movieId'" in refused.err
+    assert sample_run.versions == {"retrieval": ["1"], "ranking": ["1"]}
+
+    told = json.loads(sample_run.ask("index", "--catalog", new, "--json"))
+    assert (told["version"], told["base_version"], told["num_new"]) == ("2", "1", 1)
+    assert sample_run.versions == {"retrieval": ["1", "2"], "ranking": ["1", "2"]}
+    assert "nothing was pushed" in sample_run.ask("index", "--catalog", new)
+    said = sample_run.ask("lineage")
+    assert "made of version 1 without training: 1 movies more" in said and "new.csv" in said
+
+    with served(sample_run.root) as address:
+        shown = movierec("recommend", "1", "-k", "1000", "--address", address, "--json")
+        movies = {movie["movie_id"]: movie for movie in json.loads(shown.out)["movies"]}
+        assert movies["9001"]["title"] == "Brand New Trench (1996)" and 1 <= movies["9001"]["stars"] <= 5
+        ranked = movierec("rank", "1", "--title", "Brand New Trench (1996)", "--root", sample_run.root, "--address",
+                          address, "--json")  # fmt: skip
+        assert json.loads(ranked.out)[0]["movie_id"] == "9001"
+
+    # What was added is not lost to a run of the same data and code.
+    done = sample_run.again()
+    assert done.ran == set() and "nothing new to push" in done.out
+    assert sample_run.versions == {"retrieval": ["1", "2"], "ranking": ["1", "2"]}
+
+    path = tmp_path / "vectors.ann"
+    assert "wrote 301 vectors" in sample_run.ask("index", "--export", "annoy", path)
+    ids = json.loads(pathlib.Path(f"{path}.ids.json").read_text())
+    assert len(ids) == 301 and ids[-1] == "9001" and path.stat().st_size > 301 * 4 * 16
+
+
+def test_a_baseline_is_pushed_by_force_alone_and_everybody_is_told(sample_run):
+    """The last test of this file: it pushes another version of the shared root."""
+    before = len(sample_run.versions["retrieval"])
+    done = sample_run.again("--retrieval", "popularity", "--force")
+    assert done.status == 0, done.err
+    assert {"RetrievalTrainer", "RetrievalEvaluation", "InfraValidation", "AtomicPush"} <= done.ran
+    assert "NOT blessed, but forced, pushed as version" in done.out
+    assert {model: len(found) for model, found in sample_run.versions.items()} == dict.fromkeys(
+        ("retrieval", "ranking"), before + 1
+    )
+    said = sample_run.ask("metrics", "--slices")
+    assert "the family popularity is a baseline and is never blessed" in said
+    assert "pushed all the same, by --force, as version" in said and "popularity_decile 10" in said
+    assert "by --force without retrieval_blessing" in sample_run.ask("lineage")

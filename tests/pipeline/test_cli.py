@@ -35,6 +35,9 @@ def test_run_names_every_data_set(tmp_path):
     [
         (["run", "--dataset", "ml-1b"], "known are: sample"),
         (["run", "--split", "by_moon"], "by_moon"),
+        (["index"], "give --catalog FILE, or --export annoy FILE"),
+        (["index", "--catalog", "movies.csv", "--root", "nowhere"], "nowhere"),
+        (["index", "--export", "faiss", "x"], "faiss"),
         (["run", "--retrieval", "als"], "the families are: two_tower"),
         (["run", "--ranking", "stars"], "the families are: factorization_machine, deep"),
         (["run", "--split", "fold:u1"], "sample has no fold 'u1'"),

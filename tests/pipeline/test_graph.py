@@ -47,6 +47,15 @@ def test_the_one_call_model_is_validated_and_pushed_where_it_is_asked_for(tmp_pa
         components("random", tmp_path, one_call=True)
 
 
+def test_retrieval_is_told_of_its_index(tmp_path):
+    (tmp_path / "mine.toml").write_text('[index]\nkind = "inverted_file"\ncells = 40\n')
+    found = components("leave_last_out", tmp_path, settings_path=tmp_path / "mine.toml")
+    told, ranking = (
+        json.loads(found[f"{name}Trainer"].exec_properties["custom_config"]) for name in ("Retrieval", "Ranking")
+    )
+    assert "index" not in ranking and told["index"] == {"kind": "inverted_file", "cells": 40, "probes": 0}
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_force_reaches_validation_and_push(force, tmp_path):
     found = components("leave_last_out", tmp_path, force=force or None)

@@ -73,6 +73,8 @@ def test_another_family_has_the_presets_of_its_own(tmp_path):
         ('split = "by_moon"\n', "by_moon"),
         ('[retrieval]\nfamily = "als"\n', "two_tower, matrix_factorization, autorec, tutorial, popularity"),
         ("seed = \n", "not valid TOML"),
+        ('[index]\nkind = "scann"\n', "the kinds are exact and inverted_file"),
+        ("[index]\nprobe = 3\n", "probe"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, content, named):

@@ -113,6 +113,33 @@ class RetrievalFamilySuite:
         without = movies(ask(users, 4, exclude=(full[0][0], "", "no such movie")))
         assert without[0] == full[0][1:5]
 
+    def test_a_user_without_rows_is_answered_from_none(self, ask, family_world):
+        """Known by name, with an empty history: everything is there to be shown."""
+        found = ask(["u0"], 1000, rows=[[]])
+        assert sorted(movies(found)[0]) == sorted(family_world.movies)
+        assert np.isfinite(found[c.SCORE].numpy()[0, : len(family_world.movies)]).all()
+
+    def test_filters_leave_the_order_of_what_passes(self, ask, model, states):
+        user = "u0"
+        rows = [row for row in states[user] if row[4] in KNOWN_SPLITS]
+        columns = ([row[n] for row in rows] for n in range(3))
+        seen, stars, time = ([column] for column in columns)
+        full = movies(ask([user], 1000))[0]
+
+        def filtered(genre, min_year, max_year, k=1000, exclude=()):
+            return movies(model.recommend_filtered_for_history(
+                user_id=[user], history_movie_id=seen, history_rating=np.array(stars, np.float32),
+                history_timestamp=np.array(time, np.int64), query_timestamp=[0], seen_movie_id=seen,
+                genre=[genre], min_year=[min_year], max_year=[max_year],
+                exclude_movie_id=np.array([list(exclude)], object).reshape(1, -1).astype(str), k=[k],
+            ))[0]  # fmt: skip
+
+        odd = [movie for movie in full if movie in {f"m{n}" for n in range(1, 16, 2)}]
+        assert odd and filtered(["odd"], 0, 0) == odd
+        assert filtered(["odd"], 0, 0, k=2, exclude=odd[:1]) == odd[1:3]
+        assert filtered([""], 1993, 1995) == [movie for movie in full if movie in ("m3", "m4", "m5", "m97")]
+        assert filtered(["no such genre"], 0, 0) == []
+
     def test_scores_fall_and_are_products_of_the_embeddings(self, ask, model, states, family_world):
         rows = [[row for row in states["u3"] if row[4] in KNOWN_SPLITS]]
         query = model.embed_query(

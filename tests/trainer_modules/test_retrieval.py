@@ -1,23 +1,18 @@
 """The retrieval SavedModel: trained on the checkerboard, loaded again, asked as a server would ask it."""
 
-import csv
-import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import toy_world
 from conftest import NEVER_RATED, ONLY_IN_TEST, RETRIEVAL_CONFIG
+from retrieval_requests import known, movies, request
 
 from trainer_modules import contract as c
 from trainer_modules import features as f
-from trainer_modules import inputs, retrieval, top_k
+from trainer_modules import top_k
 
 import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
-
-KNOWN_SPLITS = ("train", "eval")
 
 
 @pytest.fixture(scope="module")
@@ -28,36 +23,6 @@ def model(retrieval_path):
 @pytest.fixture(scope="module")
 def states(checkerboard):
     return toy_world.leave_last_out(checkerboard)
-
-
-def known(states, user, splits=KNOWN_SPLITS):
-    return [row for row in states[user] if row[4] in splits]
-
-
-def request(users, rows_of_users, seen=None, k=5, exclude=()):
-    """RECOMMEND_FOR_HISTORY's inputs, as plain lists."""
-    width = max(map(len, rows_of_users), default=0)
-
-    def column(n, pad):
-        return [[row[n] for row in rows] + [pad] * (width - len(rows)) for rows in rows_of_users]
-
-    history = np.array(column(0, ""), dtype=object).reshape(len(users), width)
-    seen = seen or rows_of_users
-    hidden = [[row[0] for row in rows] + [""] * (max(map(len, seen)) - len(rows)) for rows in seen]
-    return {
-        c.USER_ID: users,
-        c.HISTORY_MOVIE_ID: history.astype(str),
-        c.HISTORY_RATING: np.array(column(1, 0.0), np.float32).reshape(len(users), width),
-        c.HISTORY_TIMESTAMP: np.array(column(2, 0), np.int64).reshape(len(users), width),
-        c.QUERY_TIMESTAMP: [0] * len(users),
-        c.SEEN_MOVIE_ID: np.array(hidden, dtype=object).reshape(len(users), -1).astype(str),
-        c.EXCLUDE_MOVIE_ID: np.array([list(exclude)] * len(users), dtype=object).reshape(len(users), -1).astype(str),
-        c.K: [k] * len(users) if isinstance(k, int) else k,
-    }
-
-
-def movies(answer):
-    return [[movie.decode() for movie in row if movie] for row in answer[c.MOVIE_ID].numpy()]
 
 
 def test_every_user_is_shown_the_one_movie_that_is_left(model, states):
@@ -295,137 +260,3 @@ def test_scores_are_the_products_of_the_embeddings(model, checkerboard, states):
     assert [[names[n] for n in row if n >= 0] for row in best.position] == movies(answer)
     np.testing.assert_allclose(best.score, answer[c.SCORE], rtol=1e-4)
     assert (model.embed_candidate(["nope"])[c.EMBEDDING].numpy() == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({c.K: [0]}, "k is at least 1, not"),
-        ({c.K: [c.MAX_K + 1]}, f"k is at most {c.MAX_K}, not"),
-        ({c.K: [3, 3]}, "k needs as many rows as the other inputs, not"),
-        ({c.SEEN_MOVIE_ID: np.full([1, c.MAX_EXCLUDE + 1], "m1")}, f"seen_movie_id has at most {c.MAX_EXCLUDE}"),
-        ({c.HISTORY_RATING: np.zeros([1, 2], np.float32)}, "are equally long, not"),
-    ],
-)
-def test_requests_beyond_the_limits_are_refused_with_the_reason(model, states, changes, message):
-    asked = {**request(["u0"], [known(states, "u0")]), **changes}
-    with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(message)):
-        model.recommend_for_history(**asked)
-
-
-def test_batches_beyond_the_limit_are_refused(model):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most {c.MAX_BATCH} requests in a batch, not"):
-        model.popular([1] * (c.MAX_BATCH + 1))
-
-
-def test_an_empty_batch_is_answered(model):
-    answer = model.recommend([], np.zeros([0, 0], str), np.zeros([0], np.int32))
-    assert answer[c.MOVIE_ID].shape == [0, 0]
-
-
-FRESH_PROCESS = """
-import json, sys
-import numpy as np, tensorflow as tf
-path, asked = sys.argv[1], json.load(sys.stdin)
-kinds = {"history_rating": np.float32, "history_timestamp": np.int64, "query_timestamp": np.int64, "k": np.int32}
-asked = {name: np.array(value, kinds.get(name, str)) for name, value in asked.items()}
-loaded = tf.saved_model.load(path)
-eager = loaded.signatures["recommend_for_history"](**{name: tf.constant(value) for name, value in asked.items()})
-with tf.compat.v1.Session(graph=tf.Graph()) as session:
-    graph = tf.compat.v1.saved_model.load(session, ["serve"], path)
-    signature = graph.signature_def["recommend_for_history"]
-    feeds = {signature.inputs[name].name: value for name, value in asked.items()}
-    session_answer = session.run({name: info.name for name, info in signature.outputs.items()}, feeds)
-print(json.dumps({
-    "ours": sorted(name for name in sys.modules if name.split(".")[0] in ("trainer_modules", "tensorflow_transform")),
-    "eager": [eager["movie_id"].numpy().astype(str).tolist(), eager["score"].numpy().astype(float).tolist()],
-    "session": [session_answer["movie_id"].astype(str).tolist(), session_answer["score"].astype(float).tolist()],
-}))
-"""
-
-
-def test_a_fresh_process_without_our_code_gives_the_same_answers(retrieval_path, model, states):
-    """TensorFlow alone, by both loaders: so all operations are stock ones."""
-    asked = request(["u0", "u3", "stranger"], [known(states, "u0"), known(states, "u3"), []], k=[3, 9, 6])
-    sent = {name: np.asarray(value).tolist() for name, value in asked.items()}
-    result = subprocess.run(
-        [sys.executable, "-c", FRESH_PROCESS, retrieval_path], input=json.dumps(sent),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout.splitlines()[-1])
-    assert told["ours"] == []
-    here = model.recommend_for_history(**asked)
-    for loader in ("eager", "session"):
-        found, score = told[loader]
-        assert found == here[c.MOVIE_ID].numpy().astype(str).tolist()
-        np.testing.assert_allclose(score, here[c.SCORE], rtol=1e-5)
-
-
-def test_training_says_how_it_goes(retrieval_path, retrieval_log):
-    epochs = RETRIEVAL_CONFIG["hyperparameters"]["num_epochs"]
-    tuning = [line for line in retrieval_log if re.match(r"retrieval tuning: epoch \d+/\d+, loss \d", line)]
-    assert len(tuning) == epochs
-    assert all(re.search(r"eval ndcg_at_10 [01]\.\d{4}, \d+ examples/s$", line) for line in tuning)
-    assert float(re.search(r"eval ndcg_at_10 ([\d.]+)", tuning[-1])[1]) == pytest.approx(1.0, abs=0.05)
-    assert len([line for line in retrieval_log if line.startswith("retrieval refit: epoch")]) == epochs
-    with open(retrieval_path + "-run/epochs.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["phase"] for row in rows] == ["tuning"] * epochs + ["refit"] * epochs
-    assert float(rows[epochs - 1]["train_loss"]) < float(rows[0]["train_loss"])
-    assert float(rows[epochs - 1]["eval_loss"]) < float(rows[0]["eval_loss"])
-
-
-def test_same_seed_same_model_and_no_snapshot_changes_no_explicit_answer(artifacts, states, model, tmp_path):
-    retrieval.run_fn(artifacts.fn_args(tmp_path / "model", {**RETRIEVAL_CONFIG, "user_snapshot": False}))
-    again = tf.saved_model.load(str(tmp_path / "model"))
-    asked = request(["u0", "u1", "stranger"], [known(states, "u0"), known(states, "u1"), []], k=18)
-    one, other = model.recommend_for_history(**asked), again.recommend_for_history(**asked)
-    assert movies(one) == movies(other)
-    np.testing.assert_array_equal(one[c.SCORE], other[c.SCORE])
-    # Every user is one without rows now.
-    answer = again.recommend(["u0"], [[]], [18])
-    assert movies(answer) == movies(again.recommend_for_history(**request(["u0"], [[]], k=18)))
-    assert movies(answer) != movies(model.recommend(["u0"], [[]], [18]))
-
-
-def test_bad_configurations_are_refused_before_anything_is_read(artifacts, tmp_path):
-    with pytest.raises(ValueError, match="No retrieval family 'als'"):
-        retrieval.run_fn(artifacts.fn_args(tmp_path, {**RETRIEVAL_CONFIG, "family": "als"}))
-    wrong = {**RETRIEVAL_CONFIG, "hyperparameters": {"learning_rat": 0.1}}
-    with pytest.raises(ValueError, match="no hyperparameter learning_rat"):
-        retrieval.run_fn(artifacts.fn_args(tmp_path, wrong))
-
-
-def test_without_eval_rows_nothing_can_be_tuned(artifacts, tmp_path):
-    world = toy_world.World([("a", "m0", 3.0, 5), ("b", "m1", 3.0, 6)], {}, {})
-    toy_world.write_examples(toy_world.user_state_examples(world), tmp_path / "state")
-    arguments = artifacts.fn_args(tmp_path / "model", RETRIEVAL_CONFIG)
-    arguments.user_state_uri = str(tmp_path / "state")
-    with pytest.raises(ValueError, match="eval split has no rows"):
-        retrieval.run_fn(arguments)
-
-
-def test_a_model_that_holds_dicts_is_saved(model, tmp_path):
-    """tf.Module wraps dicts that are put on it; both the wrapped and their tensors must survive saving."""
-
-    class Holder(tf.Module):
-        def __init__(self):
-            super().__init__()
-            self.weights_by_name = {"a": tf.Variable(2.0), "nested": {"b": [tf.Variable(3.0)]}}
-            self.settings = {"plain": 1}
-
-        @tf.function(input_signature=[tf.TensorSpec([], tf.float32)], autograph=False)
-        def product(self, x):
-            return {"y": x * self.weights_by_name["a"] * self.weights_by_name["nested"]["b"][0]}
-
-    holder = Holder()
-    tf.saved_model.save(holder, str(tmp_path), signatures={"product": holder.product})
-    assert tf.saved_model.load(str(tmp_path)).signatures["product"](x=tf.constant(2.0))["y"].numpy() == 12.0
-
-
-def test_test_rows_train_nothing(artifacts, model):
-    """A movie with test rows alone has its facts' vector: the unknown id's and nothing else."""
-    catalog = inputs.load_catalog(artifacts.catalog_uri, artifacts.transform_output)
-    assert catalog.movie_index[17] == f.OOV_INDEX
-    assert ONLY_IN_TEST not in movies(model.popular([20]))[0]
