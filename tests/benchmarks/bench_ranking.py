@@ -5,7 +5,7 @@
 Each split is read and transformed once by the pipeline's own components; a process for each split then fits family
 after family as the Trainer does (tuned on eval, fitted anew on train + eval) and predicts the test rows, clipped. CPU
 is user and system time of all threads of the fit alone, both its parts included; memory is the process's peak while it
-runs, data and libraries included. By time, a user is warm who has a fit row. Settings were chosen on fold u1 alone.
+runs, data and libraries included. By time, a user is warm who has a fit row. Settings were chosen on fold u1.
 
 The peers' figures were measured on the same folds by others' programs or published, and are quoted.
 """
