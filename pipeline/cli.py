@@ -166,6 +166,8 @@ def run(target: str, demo: bool, **options: Any) -> None:
 @click.option("--output", type=_PATH, required=True, help="The YAML file to write.")
 @click.option("--pipeline-root", default="", help="Bucket folder of the artifacts: s3://, minio:// or gs://. Default:"
               " that of Kubeflow's own object store.")
+@click.option("--train-workers", "num_train_workers", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Pods that train a model together, by a TFJob.")
 @click.option("--claim", default="movierec", show_default=True, help="PersistentVolumeClaim of the root; '': none.")
 @click.option("--dataset", default="sample", show_default=True, help=f"{_DATASETS}: the last is read from spans there.")
 @click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip, as pods see it; else a download.")
@@ -179,12 +181,13 @@ def run(target: str, demo: bool, **options: Any) -> None:
 @click.option("--one-call/--no-one-call", default=None, help="Whether to push a third model: both stages in one graph.")
 @click.option("--settings", "settings_path", type=_PATH, help="A TOML file with any setting (pipeline/settings.py).")
 def compile_(
-    target_name: str, image: str, output: pathlib.Path, pipeline_root: str, claim: str, **options: Any
+    target_name: str, image: str, output: pathlib.Path, pipeline_root: str, claim: str, num_train_workers: int,
+    **options: Any,
 ) -> None:
     """Compile the same graph for Kubeflow Pipelines or Vertex; needs the extra `kubeflow`."""
     from pipeline import run_kubeflow, settings
 
-    target = run_kubeflow.Target(target_name, image, pipeline_root, claim)
+    target = run_kubeflow.Target(target_name, image, pipeline_root, claim, num_train_workers)
     defaults = run_kubeflow.compile_to(settings.load(**options), target, output)
     click.echo(f"{output}: for {target_name}, artifacts under {target.where}. Parameters, each with its default:")
     for name, value in defaults.items():

@@ -33,7 +33,7 @@ from typing import Any
 from components import file_trees
 from components.durable_files import write_json
 from pipeline import kfp_condition
-from pipeline.deploy import run_task
+from pipeline.deploy import addresses
 
 SUCCEEDED, FAILED, SKIPPED, RESUMED = "succeeded", "failed", "skipped", "resumed"
 
@@ -103,7 +103,7 @@ class Run:
 
     def stored(self, address: str) -> pathlib.Path:
         """Where an artifact lies in what stands for the object store."""
-        return pathlib.Path(run_task.local_path(address, str(self._store)))
+        return pathlib.Path(addresses.local_path(address, str(self._store)))
 
     def _run(self, name: str, task: Json, ended: Mapping[str, Task]) -> Task:
         folder = self._folder / "tasks" / name
@@ -151,7 +151,7 @@ class Run:
             key: {"artifacts": [{"name": key, "uri": f"{address}/{key}", "type": one["artifactType"], "metadata": {}}]}
             for key, one in component.get("outputDefinitions", {}).get("artifacts", {}).items()
         }
-        task_folder = run_task.local_path(address, str(folder / "pod"))
+        task_folder = addresses.local_path(address, str(folder / "pod"))
         return {"artifacts": artifacts, "outputFile": f"{task_folder}/output_metadata.json"}
 
     def _launch(
@@ -163,14 +163,14 @@ class Run:
         pod, working_directory = folder / "pod", folder / "work"
         working_directory.mkdir()
         (folder / "executor_input.json").write_text(json.dumps(invocation, indent=1))
-        for artifact in run_task.artifacts_of(invocation["inputs"]):
+        for artifact in addresses.artifacts_of(invocation["inputs"]):
             self._copy(artifact["uri"], self._store, pod)
-        for artifact in run_task.artifacts_of(invocation["outputs"]):
-            pathlib.Path(run_task.local_path(artifact["uri"], str(pod))).parent.mkdir(parents=True, exist_ok=True)
+        for artifact in addresses.artifacts_of(invocation["outputs"]):
+            pathlib.Path(addresses.local_path(artifact["uri"], str(pod))).parent.mkdir(parents=True, exist_ok=True)
         command = [_filled(part, invocation) for part in (*container["command"], *container.get("args", ()))]
         environment = {
             **os.environ,
-            run_task.PREFIX_VARIABLE: str(pod),
+            addresses.PREFIX_VARIABLE: str(pod),
             # "python" is this one, as it is the image's own there.
             "PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
@@ -205,7 +205,7 @@ class Run:
 
     def _copy(self, address: str, source: pathlib.Path, target: pathlib.Path) -> None:
         """An artifact's files, from one's folders to the other's; nothing where there are none."""
-        there, here = (pathlib.Path(run_task.local_path(address, str(folder))) for folder in (source, target))
+        there, here = (pathlib.Path(addresses.local_path(address, str(folder))) for folder in (source, target))
         if there.is_dir() and not here.exists():
             here.parent.mkdir(parents=True, exist_ok=True)
             file_trees.copy(str(there), str(here))

@@ -24,6 +24,7 @@ from typing import Any
 from components.editions import OWN, OWN_FILES, get_edition
 from components.errors import InputError
 from pipeline import digests, run_local
+from pipeline.deploy import run_task
 from pipeline.digests import Source
 from pipeline.settings import Settings
 
@@ -59,6 +60,8 @@ class Target:
     """Where artifacts are kept: a folder of a bucket; "": Kubeflow's own."""
     claim: str = DEFAULT_CLAIM
     """The PersistentVolumeClaim mounted at MOUNT_PATH; "": none is mounted."""
+    num_train_workers: int = 1
+    """Pods that train a model together, by a TFJob where there are several."""
 
     def __post_init__(self) -> None:
         known = SCHEMES[self.name]
@@ -232,6 +235,11 @@ def _finished(spec: dict[str, Any], target: Target, values: Mapping[str, Any]) -
             for artifact in component.get(side, {}).get("artifacts", {}).values():
                 _tell_type_by_title(artifact)
         container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+        if name.endswith("Trainer") and target.num_train_workers > 1:
+            # A TFJob's pods see the root alone, so its Trainer is told where that is.
+            _give(task["inputs"]["parameters"], component, "root", root_inputs)
+            told = {run_task.WORKERS_VARIABLE: str(target.num_train_workers), run_task.IMAGE_VARIABLE: target.image}
+            container["env"] = [{"name": variable, "value": value} for variable, value in told.items()]
         place = container["args"].index("--json_serialized_inputs_spec_args") + 1
         container["args"][place] = json.dumps(component.get("inputDefinitions", {}), sort_keys=True)
     return spec
@@ -246,9 +254,13 @@ def _fill_in(inputs: dict[str, Any], component: dict[str, Any], root_inputs: Map
             given["runtimeValue"]["constant"] = constant.replace("/" + _input("root"), _input("root"))
             spoken_of |= set(_INPUT.findall(constant))
     for name in spoken_of:
-        inputs[name] = {"componentInputParameter": name}
-        kind = root_inputs[name]["parameterType"]
-        component["inputDefinitions"]["parameters"][name] = {"parameterType": kind}
+        _give(inputs, component, name, root_inputs)
+
+
+def _give(inputs: dict[str, Any], component: dict[str, Any], name: str, root_inputs: Mapping[str, Any]) -> None:
+    """Makes a parameter of the run an input of a task."""
+    inputs[name] = {"componentInputParameter": name}
+    component["inputDefinitions"]["parameters"][name] = {"parameterType": root_inputs[name]["parameterType"]}
 
 
 def _tell_type_by_title(artifact: dict[str, Any]) -> None:

@@ -145,7 +145,8 @@ class DeepRanking(tfrs.Model):
         # Carried-over biases are distances from the mean they were learned with, so that is carried over, too.
         self._anchors = {id(variable): anchor for variable, anchor in data.warm_start.begin(self.named_weights)}
         self._task = tfrs.tasks.Ranking(
-            loss=tf.keras.losses.MeanSquaredError(),
+            # Of vectors it is their mean already; to reduce it further is refused where several machines train.
+            loss=tf.keras.losses.MeanSquaredError(reduction=tf.keras.losses.Reduction.NONE),
             metrics=[tf.keras.metrics.RootMeanSquaredError("rmse")],
             loss_metrics=[tf.keras.metrics.Mean("mean_loss")],
         )

@@ -10,6 +10,7 @@ from trainer_modules import (
     bias_ranking,
     contract,
     deep_ranking,
+    distribution,
     factorization_machine,
     hyperparameters,
     item_autorec,
@@ -53,6 +54,7 @@ def run_fn(fn_args: FnArgs) -> None:
     Raises:
       ValueError: custom_config names no family of ours, or a hyperparameter that the family does not have.
     """
+    distribution.join(fn_args)
     config = fn_args.custom_config
     if config["family"] not in FAMILIES:
         raise ValueError(f"There is no ranking family {config['family']!r}. Choose one of: {', '.join(FAMILIES)}.")
@@ -62,3 +64,4 @@ def run_fn(fn_args: FnArgs) -> None:
     ranking_signatures.export(fitted.scorer, data, fn_args.serving_model_dir, config["user_snapshot"])
     model_uri = posixpath.dirname(fn_args.serving_model_dir)
     data.warm_start.save(model_uri, config["family"], data.transform_output, *data.fit_ids)
+    distribution.wait_for_all()

@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from trainer_modules import distribution
 from trainer_modules import features as f
 from trainer_modules.epochs import Note
 from trainer_modules.hyperparameters import RankingTraining
 from trainer_modules.ranking_data import Rows
-from trainer_modules.training import OnTuned, compiled_step
+from trainer_modules.training import OnTuned, compiled_step, compiled_test_step
 
 _LOG = logging.getLogger("movierec.ranking")
 
@@ -53,11 +54,11 @@ def tune_and_refit(
     Raises:
       ValueError: no epoch had a finite eval RMSE.
     """
-    num_epochs, notes = _best_num_epochs(build(train), train, eval_rows, settings, seed, whole_users)
+    num_epochs, notes = _best_num_epochs(_built(build, train), train, eval_rows, settings, seed, whole_users)
     best_rmse = float(notes[num_epochs - 1]["eval_rmse"])
     on_tuned(best_rmse)
     _LOG.info("ranking: best eval RMSE %.4f after %d epochs; fitting anew on train + eval", best_rmse, num_epochs)
-    model = build(fit)
+    model = _built(build, fit)
     epochs = _epochs(model, fit, settings, seed, whole_users)
     for number in range(1, num_epochs + 1):
         loss, rmse, rows_per_s = next(epochs)
@@ -85,6 +86,11 @@ def batches(rows: Rows, batch_size: int, seed: int | None = None, whole_users: b
     return order.batch(batch_size).map(lambda row: {name: tf.gather(values, row) for name, values in columns.items()})
 
 
+def _built(build: Callable[[Rows], tfrs.Model], rows: Rows) -> tfrs.Model:
+    with distribution.together():
+        return build(rows)
+
+
 class _Epoch(NamedTuple):
     """What one pass over the rows gave."""
 
@@ -104,7 +110,8 @@ def _epochs(
     rate = tf.keras.optimizers.schedules.CosineDecay(
         settings.learning_rate, settings.max_epochs * num_steps, alpha=_LAST_RATE
     )
-    model.compile(optimizer=tf.keras.optimizers.Adam(rate, beta_2=0.99))
+    with distribution.together():
+        model.compile(optimizer=tf.keras.optimizers.Adam(rate, beta_2=0.99))
     step = compiled_step(model)
     dataset = batches(rows, settings.batch_size, seed, whole_users).prefetch(2)
     while True:
@@ -119,7 +126,7 @@ def _best_num_epochs(
     model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int, whole_users: bool = False
 ) -> tuple[int, list[Note]]:
     """Trains until eval gets no better; the number of epochs at which it was best, and a note of each."""
-    judge = tf.function(model.test_step, autograph=False)  # for the reason that compiled_step gives
+    judge = compiled_test_step(model)
     judged = batches(eval_rows, _EVAL_BATCH).cache()
     epochs = _epochs(model, train, settings, seed, whole_users)
     best, best_rmse = 0, float("inf")

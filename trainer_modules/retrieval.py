@@ -8,6 +8,7 @@ from typing import Any
 from trainer_modules import (
     autorec,
     contract,
+    distribution,
     hyperparameters,
     matrix_factorization,
     popularity,
@@ -55,6 +56,7 @@ def run_fn(fn_args: Any) -> None:
     Raises:
       ValueError: an unknown family or hyperparameter, or data that nothing can be learned from.
     """
+    distribution.join(fn_args)
     config = fn_args.custom_config
     if config["family"] not in FAMILIES:
         raise ValueError(f"No retrieval family {config['family']!r}. There is: {', '.join(FAMILIES)}.")
@@ -66,3 +68,4 @@ def run_fn(fn_args: Any) -> None:
     export(data, towers, fn_args.serving_model_dir, user_snapshot=config["user_snapshot"], index=index)
     model_uri = posixpath.dirname(fn_args.serving_model_dir)
     data.warm_start.save(model_uri, config["family"], data.transform_output, *data.fit_ids)
+    distribution.wait_for_all()

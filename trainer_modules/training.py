@@ -1,4 +1,4 @@
-"""What trainings share: a step that compiles quickly, running means of the weights, and a word when tuning is done."""
+"""What trainings share: steps that compile quickly, running means of the weights, and a word when tuning is done."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
+
+from trainer_modules import distribution
 
 OnTuned = Callable[[float], None]
 """Every family calls it once, when its tuning is done and nothing is refitted yet, with the best figure on eval: the
@@ -23,7 +25,16 @@ def compiled_step(model: tf.keras.Model) -> Callable[[dict[str, tf.Tensor]], dic
     inside TensorFlow is exempt: some 25 s of CPU before the first batch, for nothing. Without AutoGraph it is 1.5 s;
     the price is that a model's own code must say tf.where and tf.cond instead of `if` on tensors.
     """
-    return tf.function(model.train_step, autograph=False)
+    if distribution.strategy() is None:
+        return tf.function(model.train_step, autograph=False)
+    return tf.function(distribution.step(lambda batch: distribution.train_step(model, batch)), autograph=False)
+
+
+def compiled_test_step(model: tf.keras.Model) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """The same of a model's test_step."""
+    if distribution.strategy() is None:
+        return tf.function(model.test_step, autograph=False)
+    return tf.function(distribution.step(model.test_step), autograph=False)
 
 
 class WeightAverage:

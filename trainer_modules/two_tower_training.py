@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer_modules import blocks, hyperparameters, linear_part, retrieval_evaluation
+from trainer_modules import blocks, distribution, hyperparameters, linear_part, retrieval_evaluation
 from trainer_modules import features as f
 from trainer_modules.candidate_tower import CandidateFeatures
 from trainer_modules.epochs import Note
@@ -127,18 +127,20 @@ def fit(
     num_rows = states.counts(data.catalog.num_movies)
     movies = vocabulary_keys(data.transform_output, f.MOVIE_VOCABULARY)
     known_movies = data.warm_start.knows(_MOVIES, movies, p.embedding_dimension)
-    model = TwoTowerModel(
-        p,
-        CandidateFeatures.of(data.catalog, (num_rows > 0) | known_movies[data.catalog.movie_index]),
-        num_rows,
-        num_user_indices=num_indices(data.transform_output, f.USER_VOCABULARY),
-        num_movie_indices=num_indices(data.transform_output, f.MOVIE_VOCABULARY),
-    )
+    with distribution.together():
+        model = TwoTowerModel(
+            p,
+            CandidateFeatures.of(data.catalog, (num_rows > 0) | known_movies[data.catalog.movie_index]),
+            num_rows,
+            num_user_indices=num_indices(data.transform_output, f.USER_VOCABULARY),
+            num_movie_indices=num_indices(data.transform_output, f.MOVIE_VOCABULARY),
+        )
     anchors = data.warm_start.begin(lambda: weights(model, data))
     batches = blocks.dataset(states, _known_users(states, data, p), p.targets_per_block, p.blocks_per_batch, seed)
     steps = int(batches.cardinality())
     schedule = tf.keras.optimizers.schedules.CosineDecay(p.learning_rate, steps * p.num_epochs, _FINAL_LEARNING_RATE)
-    model.compile(optimizer=adamw(schedule, p.weight_decay, model.unshrunk_weights(), anchors))
+    with distribution.together():
+        model.compile(optimizer=adamw(schedule, p.weight_decay, model.unshrunk_weights(), anchors))
     step = compiled_step(model)
     average = WeightAverage(model.trainable_variables, p.average_momentum)
     for epoch in range(1, num_epochs + 1):

@@ -19,16 +19,16 @@ import os
 import pathlib
 import resource
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
-FOLDERS = {"s3://": "/s3/", "minio://": "/minio/", "gs://": "/gcs/"}
-"""Where the launcher, and Vertex for gs://, shows what lies under an address."""
+from pipeline.deploy.addresses import PREFIX_VARIABLE, artifacts_of, local_path, remote_address
+
+WORKERS_VARIABLE, IMAGE_VARIABLE = "MOVIEREC_TRAIN_WORKERS", "MOVIEREC_IMAGE"
+"""Environment of a Trainer's pod: how many pods are to train together, and their image."""
 BEAM_BOOT = "/opt/apache/beam/boot"
 """In the image: what Beam starts a worker by."""
-PREFIX_VARIABLE = "MOVIEREC_LAUNCHER_PREFIX"
-"""Environment: a folder that stands for / in FOLDERS, where a launcher that is no container cannot write there."""
 
 
 def main(arguments: list[str]) -> None:
@@ -46,7 +46,16 @@ def main(arguments: list[str]) -> None:
     told, _ = _parser().parse_known_args(arguments)
     prefix = os.environ.get(PREFIX_VARIABLE, "")
     defined = json.loads(told.json_serialized_inputs_spec_args or "{}")
-    invocation = localised(json.loads(told.json_serialized_invocation_args), defined, prefix)
+    invocation = json.loads(told.json_serialized_invocation_args)
+    num_workers = int(os.environ.get(WORKERS_VARIABLE, "1"))
+    if num_workers > 1:
+        from pipeline.deploy import tfjob
+
+        tfjob.run(arguments, invocation, num_workers, os.environ[IMAGE_VARIABLE], prefix)
+        return
+    invocation = localised(invocation, defined, prefix)
+    if not is_first(os.environ.get("TF_CONFIG", "")):
+        invocation["outputs"]["outputFile"] = f"{tempfile.mkdtemp()}/output_metadata.json"  # the first one's counts
     for artifact in artifacts_of(invocation["outputs"]):
         pathlib.Path(artifact["uri"]).parent.mkdir(parents=True, exist_ok=True)
     place = arguments.index("--json_serialized_invocation_args") + 1
@@ -65,6 +74,12 @@ def main(arguments: list[str]) -> None:
         f" them imports; CPU {used.ru_utime + used.ru_stime:.1f} s, peak memory {used.ru_maxrss >> 10} MiB",
         flush=True,
     )
+
+
+def is_first(tf_config: str) -> bool:
+    """Whether of pods that do one task together this is the one whose outputs count."""
+    task = json.loads(tf_config or "{}").get("task", {})
+    return task.get("type", "worker") in ("chief", "worker") and int(task.get("index", 0)) == 0
 
 
 def localised(invocation: dict[str, Any], defined: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -101,28 +116,6 @@ def remote(output: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             key: remote_address(value, prefix) if isinstance(value, str) else value for key, value in noted.items()
         }
     return output
-
-
-def local_path(address: str, prefix: str = "") -> str:
-    """s3://BUCKET/KEY -> /s3/BUCKET/KEY; anything else is left as it is."""
-    for scheme, folder in FOLDERS.items():
-        if address.startswith(scheme):
-            return f"{prefix}{folder}{address[len(scheme) :]}"
-    return address
-
-
-def remote_address(path: str, prefix: str = "") -> str:
-    """The opposite of local_path."""
-    for scheme, folder in FOLDERS.items():
-        if path.startswith(prefix + folder):
-            return scheme + path[len(prefix + folder) :]
-    return path
-
-
-def artifacts_of(side: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every artifact of an ExecutorInput's inputs or outputs, or of an ExecutorOutput."""
-    for given in side.get("artifacts", {}).values():
-        yield from given.get("artifacts", [])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.errors import InputError
 from pipeline import cli, run_kubeflow, settings
+from pipeline.deploy import run_task
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "kubeflow_pipeline.yaml"
 UV = pathlib.Path(__file__).parents[2] / ".uv" / "bin" / "uv"
@@ -109,6 +110,21 @@ def test_what_looks_into_the_root_is_never_answered_from_the_cache(compiled):
     assert set(spec["root"]["dag"]["tasks"]) - cached == set(run_kubeflow.NEVER_CACHED)
     for name, task in spec["root"]["dag"]["tasks"].items():
         assert name not in cached or "root" not in task["inputs"].get("parameters", {}), name
+
+
+def test_trainers_alone_are_told_to_train_with_others(tmp_path):
+    target = run_kubeflow.Target("kubeflow", IMAGE, num_train_workers=3)
+    run_kubeflow.compile_to(settings.load("sample", split="random"), target, tmp_path / "p.yaml")
+    spec = run_kubeflow.read(tmp_path / "p.yaml")
+    told = {
+        name: {one["name"]: one["value"] for one in executor["container"].get("env", ())}
+        for name, executor in spec["deploymentSpec"]["executors"].items()
+    }
+    wanted = {run_task.WORKERS_VARIABLE: "3", run_task.IMAGE_VARIABLE: IMAGE}
+    assert {name: env for name, env in told.items() if env} == {"RankingTrainer_executor": wanted}
+    given = spec["root"]["dag"]["tasks"]["RankingTrainer"]["inputs"]["parameters"]
+    assert given["root"] == {"componentInputParameter": "root"}
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
 
 
 def test_types_are_told_by_title_wherever_one_is_told(compiled):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.deploy import run_task
+from pipeline.deploy import addresses, run_task
 
 KEYS = st.text("abc/-.", min_size=1, max_size=12)
 
@@ -20,16 +20,16 @@ KEYS = st.text("abc/-.", min_size=1, max_size=12)
     ],
 )
 def test_addresses_become_the_launchers_folders_and_addresses_again(address, path):
-    assert run_task.local_path(address) == path
-    assert run_task.remote_address(path) == address
+    assert addresses.local_path(address) == path
+    assert addresses.remote_address(path) == address
     if path != address:
-        assert run_task.local_path(address, "/tmp/pod") == f"/tmp/pod{path}"
+        assert addresses.local_path(address, "/tmp/pod") == f"/tmp/pod{path}"
 
 
-@given(scheme=st.sampled_from(sorted(run_task.FOLDERS)), key=KEYS, prefix=st.sampled_from(["", "/tmp/pod"]))
+@given(scheme=st.sampled_from(sorted(addresses.FOLDERS)), key=KEYS, prefix=st.sampled_from(["", "/tmp/pod"]))
 def test_there_and_back_is_the_same(scheme, key, prefix):
     address = scheme + key
-    assert run_task.remote_address(run_task.local_path(address, prefix), prefix) == address
+    assert addresses.remote_address(addresses.local_path(address, prefix), prefix) == address
 
 
 def test_types_that_the_driver_forgot_come_from_the_definition_and_told_ones_stay():

@@ -1,0 +1,76 @@
+"""Two processes that train together, as two pods of a TFJob would."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from trainer_modules import distribution
+
+SCRIPT = pathlib.Path(__file__).with_name("train_together.py")
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def train(artifacts, folders, configs):
+    """One process for every folder; what each said."""
+    told = json.dumps(dataclasses.asdict(artifacts))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), told, str(folder)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        for folder, config in zip(folders, configs, strict=True)
+    ]  # fmt: skip
+    said = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(err for _, err in said)
+    return [out for out, _ in said]
+
+
+def figures(said):
+    """Every figure on eval, by model, in the order it was said."""
+    return {
+        "retrieval": [float(value) for value in re.findall(r"eval ndcg_at_10 ([\d.]+)", said)],
+        "ranking": [float(value) for value in re.findall(r"eval RMSE ([\d.]+), ", said)],
+    }
+
+
+def test_two_workers_train_one_model_and_the_chief_exports_it(artifacts, tmp_path):
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    configs = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in (0, 1)]
+    folders = [tmp_path / "chief", tmp_path / "other"]
+    chief, other = map(figures, train(artifacts, folders, configs))
+    assert chief == other and len(chief["retrieval"]) == 2, "after every epoch they hold the same weights"
+    assert not folders[1].exists(), "the chief alone exports"
+    for name in ("retrieval", "ranking"):
+        assert (folders[0] / name / "Format-Serving" / "saved_model.pb").is_file()
+        assert (folders[0] / name / "Warm-start" / "fit_pairs.npy").is_file()
+        assert tf.saved_model.load(str(folders[0] / name / "Format-Serving")).signatures
+
+    [alone] = map(figures, train(artifacts, [tmp_path / "alone"], [{}]))
+    # The same batches and the mean of the same gradients; what is dropped at random differs.
+    assert chief["ranking"][-1] == pytest.approx(alone["ranking"][-1], abs=0.1)
+    assert chief["retrieval"][-1] == pytest.approx(alone["retrieval"][-1], abs=0.15)
+    assert chief["ranking"][-1] < chief["ranking"][0]
+
+
+def test_one_machine_needs_no_strategy(monkeypatch):
+    for config in ("", "{}", json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}})):
+        monkeypatch.setenv("TF_CONFIG", config)
+        assert distribution.strategy() is None and distribution.is_chief() and distribution.num_workers() == 1
