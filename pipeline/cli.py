@@ -175,7 +175,7 @@ def run(target: str, demo: bool, **options: Any) -> None:
 @click.option("--spans", help="all (default), or last:K: only the K newest spans that were ingested.")
 @click.option("--warm-start", is_flag=True, default=None, help="Continue from the last blessed models of the root.")
 @click.option("--retrieval", "retrieval_family", help=f"Model family: {_RETRIEVAL_FAMILIES}. Default: two_tower.")
-@click.option("--ranking", "ranking_family", help=f"Model family: {_RANKING_FAMILIES}. Default: deep.")
+@click.option("--ranking", "ranking_family", help=f"Model family: {_RANKING_FAMILIES}. Default: as run's.")
 @_seed_option
 @click.option("--user-snapshot/--no-user-snapshot", default=None, help="Whether models carry users' histories.")
 @click.option("--one-call/--no-one-call", default=None, help="Whether to push a third model: both stages in one graph.")
@@ -188,7 +188,13 @@ def compile_(
     from pipeline import run_kubeflow, settings
 
     target = run_kubeflow.Target(target_name, image, pipeline_root, claim, num_train_workers)
-    defaults = run_kubeflow.compile_to(settings.load(**options), target, output)
+    chosen = settings.load(**options)
+    defaults = run_kubeflow.compile_to(chosen, target, output)
+    if num_train_workers > 1:
+        together = run_kubeflow.trained_together(chosen, target)
+        for name in chosen.models:
+            pods = f"{num_train_workers} pods" if name in together else "one pod, as its family has to be"
+            click.echo(f"{name} {getattr(chosen, name).family}: trained by {pods}")
     click.echo(f"{output}: for {target_name}, artifacts under {target.where}. Parameters, each with its default:")
     for name, value in defaults.items():
         click.echo(f"  {name:<16} {value}"[:110])

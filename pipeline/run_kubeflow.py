@@ -18,7 +18,7 @@ import json
 import pathlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from components.editions import OWN, OWN_FILES, get_edition
@@ -27,6 +27,7 @@ from pipeline import digests, run_local
 from pipeline.deploy import run_task
 from pipeline.digests import Source
 from pipeline.settings import Settings
+from trainer_modules import hyperparameters
 
 KUBEFLOW, VERTEX = "kubeflow", "vertex"
 SCHEMES = {KUBEFLOW: ("s3://", "minio://", "gs://"), VERTEX: ("gs://",)}
@@ -70,6 +71,10 @@ class Target:
             raise InputError(
                 f"{self.name} keeps artifacts in a bucket: {told}; give one that begins with {' or '.join(known)}"
             )
+        if self.num_train_workers > 1 and self.name != KUBEFLOW:
+            raise InputError(f"--train-workers {self.num_train_workers}: {self.name} knows no TFJob; leave it out")
+        if self.num_train_workers > 1 and not self.claim:
+            raise InputError("--claim '': the pods of a TFJob meet on the volume of the root; name its claim")
 
     @property
     def where(self) -> str:
@@ -112,6 +117,25 @@ def parameters(settings: Settings, root: str) -> dict[str, str | int | float]:
     }
 
 
+def trained_together(settings: Settings, target: Target) -> tuple[str, ...]:
+    """The models that several pods train.
+
+    Raises:
+      InputError: several are asked for, and no model's family can be trained so.
+    """
+    if target.num_train_workers == 1:
+        return ()
+    able = hyperparameters.TRAINED_TOGETHER
+    found = tuple(name for name in settings.models if getattr(settings, name).family == able[name])
+    if not found:
+        chosen = ", ".join(f"{name} {getattr(settings, name).family}" for name in settings.models)
+        raise InputError(
+            f"--train-workers {target.num_train_workers}: {chosen} is trained by one pod; several can train "
+            + " and ".join(f"{name} {able[name]} (--{name} {able[name]})" for name in settings.models)
+        )
+    return found
+
+
 def compile_to(settings: Settings, target: Target, output: pathlib.Path) -> dict[str, str | int | float]:
     """Writes the pipeline as YAML.
 
@@ -124,7 +148,7 @@ def compile_to(settings: Settings, target: Target, output: pathlib.Path) -> dict
       The runtime parameters and their defaults.
 
     Raises:
-      InputError: kfp is not installed, or the file cannot be written.
+      InputError: kfp is not installed, the file cannot be written, or several pods are to train what they cannot.
     """
     require_kfp()
     if output.suffix not in (".yaml", ".yml"):
@@ -197,7 +221,8 @@ def _spec(settings: Settings, target: Target, values: Mapping[str, Any]) -> dict
     )
     with tempfile.TemporaryDirectory() as folder:
         job = runner.KubeflowV2DagRunner(config, output_dir=folder).run(pipeline, write_out=False)
-    return _finished(job["pipelineSpec"], target, values)
+    trainers = [f"{name.capitalize()}Trainer" for name in trained_together(settings, target)]
+    return _finished(job["pipelineSpec"], target, values, trainers)
 
 
 def _bind(component: Any, values: Mapping[str, Any]) -> None:
@@ -220,8 +245,10 @@ def _bind(component: Any, values: Mapping[str, Any]) -> None:
             component.exec_properties[prop] = RuntimeParameter(name, type(values[name]), values[name])
 
 
-def _finished(spec: dict[str, Any], target: Target, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What TFX leaves undone."""
+def _finished(
+    spec: dict[str, Any], target: Target, values: Mapping[str, Any], together: Collection[str]
+) -> dict[str, Any]:
+    """What TFX leaves undone; together: the Trainers that are to have a TFJob."""
     spec["defaultPipelineRoot"] = target.where
     root_inputs = spec["root"].setdefault("inputDefinitions", {}).setdefault("parameters", {})
     for name, value in values.items():
@@ -235,10 +262,13 @@ def _finished(spec: dict[str, Any], target: Target, values: Mapping[str, Any]) -
             for artifact in component.get(side, {}).get("artifacts", {}).values():
                 _tell_type_by_title(artifact)
         container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
-        if name.endswith("Trainer") and target.num_train_workers > 1:
+        if name in together:
             # A TFJob's pods see the root alone, so its Trainer is told where that is.
             _give(task["inputs"]["parameters"], component, "root", root_inputs)
-            told = {run_task.WORKERS_VARIABLE: str(target.num_train_workers), run_task.IMAGE_VARIABLE: target.image}
+            told = {
+                run_task.WORKERS_VARIABLE: str(target.num_train_workers), run_task.IMAGE_VARIABLE: target.image,
+                run_task.CLAIM_VARIABLE: target.claim,
+            }  # fmt: skip
             container["env"] = [{"name": variable, "value": value} for variable, value in told.items()]
         place = container["args"].index("--json_serialized_inputs_spec_args") + 1
         container["args"][place] = json.dumps(component.get("inputDefinitions", {}), sort_keys=True)

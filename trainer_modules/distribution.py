@@ -27,9 +27,13 @@ Batch = Mapping[str, tf.Tensor]
 @functools.lru_cache(maxsize=1)
 def _strategy(tf_config: str) -> tf.distribute.Strategy | None:
     """Once in a process: the workers find each other when it is made."""
+    return tf.distribute.MultiWorkerMirroredStrategy() if _num_told(tf_config) > 1 else None
+
+
+def _num_told(tf_config: str) -> int:
+    """How many are to train together."""
     workers = json.loads(tf_config or "{}").get("cluster", {})
-    num_workers = len(workers.get("worker", ())) + len(workers.get("chief", ()))
-    return tf.distribute.MultiWorkerMirroredStrategy() if num_workers > 1 else None
+    return len(workers.get("worker", ())) + len(workers.get("chief", ()))
 
 
 def strategy() -> tf.distribute.Strategy | None:
@@ -56,8 +60,23 @@ def is_chief() -> bool:
     return resolver.task_type == "chief" or (not has_chief and resolver.task_id == 0)
 
 
-def join(fn_args: Any) -> None:
-    """To be called first in run_fn: finds the other workers; all but the chief write to a folder of their own."""
+def join(fn_args: Any, trained_together: str) -> None:
+    """To be called first in run_fn: finds the other workers; all but the chief write to a folder of their own.
+
+    Args:
+      fn_args: the Trainer's; its custom_config holds family.
+      trained_together: the family that several machines can train.
+
+    Raises:
+      ValueError: there are several, and the family is another. Every worker says so before it waits for any other.
+    """
+    family = fn_args.custom_config["family"]
+    num_told = _num_told(os.environ.get("TF_CONFIG", ""))
+    if num_told > 1 and family != trained_together:
+        raise ValueError(
+            f"TF_CONFIG names {num_told} workers, but the family {family!r} is trained by one machine: take TF_CONFIG"
+            f" away, or choose the family {trained_together!r}, which several can train together."
+        )
     if strategy() is not None and not is_chief():
         folder = tempfile.mkdtemp(prefix="worker-")
         fn_args.serving_model_dir = f"{folder}/{pathlib.PurePath(fn_args.serving_model_dir).name}"

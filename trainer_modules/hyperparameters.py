@@ -287,6 +287,9 @@ RANKING = {
 }
 """The same of each ranking family."""
 
+TRAINED_TOGETHER = {"retrieval": "two_tower", "ranking": "deep"}
+"""The family of each model that several machines can train together; every other is trained by one."""
+
 
 def found(fn_args: Any) -> dict[str, Any]:
     """What a run_fn is to train with: the settings', and over them what a search found, where there was one."""

@@ -54,7 +54,7 @@ def run_fn(fn_args: FnArgs) -> None:
     Raises:
       ValueError: custom_config names no family of ours, or a hyperparameter that the family does not have.
     """
-    distribution.join(fn_args)
+    distribution.join(fn_args, hyperparameters.TRAINED_TOGETHER[contract.RANKING])
     config = fn_args.custom_config
     if config["family"] not in FAMILIES:
         raise ValueError(f"There is no ranking family {config['family']!r}. Choose one of: {', '.join(FAMILIES)}.")

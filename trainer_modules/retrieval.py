@@ -56,7 +56,7 @@ def run_fn(fn_args: Any) -> None:
     Raises:
       ValueError: an unknown family or hyperparameter, or data that nothing can be learned from.
     """
-    distribution.join(fn_args)
+    distribution.join(fn_args, hyperparameters.TRAINED_TOGETHER[contract.RETRIEVAL])
     config = fn_args.custom_config
     if config["family"] not in FAMILIES:
         raise ValueError(f"No retrieval family {config['family']!r}. There is: {', '.join(FAMILIES)}.")

@@ -26,7 +26,8 @@ from typing import Any
 from pipeline.deploy.addresses import PREFIX_VARIABLE, artifacts_of, local_path, remote_address
 
 WORKERS_VARIABLE, IMAGE_VARIABLE = "MOVIEREC_TRAIN_WORKERS", "MOVIEREC_IMAGE"
-"""Environment of a Trainer's pod: how many pods are to train together, and their image."""
+CLAIM_VARIABLE = "MOVIEREC_CLAIM"
+"""Environment of a Trainer's pod: how many pods are to train together, their image, and the root's volume claim."""
 BEAM_BOOT = "/opt/apache/beam/boot"
 """In the image: what Beam starts a worker by."""
 
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> None:
     if num_workers > 1:
         from pipeline.deploy import tfjob
 
-        tfjob.run(arguments, invocation, num_workers, os.environ[IMAGE_VARIABLE], prefix)
+        tfjob.run(arguments, invocation, num_workers, os.environ[IMAGE_VARIABLE], os.environ[CLAIM_VARIABLE], prefix)
         return
     invocation = localised(invocation, defined, prefix)
     if not is_first(os.environ.get("TF_CONFIG", "")):

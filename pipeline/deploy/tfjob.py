@@ -34,7 +34,7 @@ class Jobs(Protocol):
 
 
 def run(
-    arguments: Sequence[str], invocation: dict[str, Any], workers: int, image: str, prefix: str = "",
+    arguments: Sequence[str], invocation: dict[str, Any], workers: int, image: str, claim: str, prefix: str = "",
     jobs: Jobs | None = None, poll_s: float = _POLL_S,
 ) -> None:
     """Runs a task in so many pods, and returns when it has succeeded.
@@ -44,6 +44,7 @@ def run(
       invocation: its ExecutorInput, as the launcher made it; its parameter `root` is the shared folder.
       workers: how many pods.
       image: of the pods.
+      claim: the PersistentVolumeClaim of the root.
       prefix: before the launcher's folders.
       jobs: Kubernetes; None: the cluster that this pod is in.
       poll_s: between two looks at the job.
@@ -62,7 +63,7 @@ def run(
         there["outputs"]["outputFile"] = f"{shared}{output_file.removeprefix(prefix)}"
         place = list(arguments).index("--json_serialized_invocation_args") + 1
         told = [*arguments[:place], json.dumps(there), *arguments[place + 1 :]]
-        _wait(jobs or _cluster(), _manifest(name, image, workers, told, shared), poll_s)
+        _wait(jobs or _cluster(), _manifest(name, image, claim, workers, told, shared), poll_s)
         for artifact in addresses.artifacts_of(invocation["outputs"]):
             _copy(artifact["uri"], str(shared), prefix)
         left = pathlib.Path(there["outputs"]["outputFile"])
@@ -72,14 +73,18 @@ def run(
         shutil.rmtree(shared, ignore_errors=True)
 
 
-def _manifest(name: str, image: str, workers: int, arguments: list[str], shared: pathlib.Path) -> dict[str, Any]:
+def _manifest(
+    name: str, image: str, claim: str, workers: int, arguments: list[str], shared: pathlib.Path
+) -> dict[str, Any]:
     import yaml
 
     manifest: dict[str, Any] = yaml.safe_load(MANIFEST.read_text())
     manifest["metadata"]["name"] = name
     replicas = manifest["spec"]["tfReplicaSpecs"]["Worker"]
     replicas["replicas"] = workers
-    [container] = replicas["template"]["spec"]["containers"]
+    pod = replicas["template"]["spec"]
+    [volume], [container] = pod["volumes"], pod["containers"]
+    volume["persistentVolumeClaim"]["claimName"] = claim
     container["image"] = image
     container["args"] = arguments
     container["env"] = [{"name": addresses.PREFIX_VARIABLE, "value": str(shared)}]

@@ -113,18 +113,40 @@ def test_what_looks_into_the_root_is_never_answered_from_the_cache(compiled):
 
 
 def test_trainers_alone_are_told_to_train_with_others(tmp_path):
-    target = run_kubeflow.Target("kubeflow", IMAGE, num_train_workers=3)
-    run_kubeflow.compile_to(settings.load("sample", split="random"), target, tmp_path / "p.yaml")
+    target = run_kubeflow.Target("kubeflow", IMAGE, claim="shared", num_train_workers=3)
+    chosen = settings.load("sample", split="random", ranking_family="deep")
+    run_kubeflow.compile_to(chosen, target, tmp_path / "p.yaml")
     spec = run_kubeflow.read(tmp_path / "p.yaml")
     told = {
         name: {one["name"]: one["value"] for one in executor["container"].get("env", ())}
         for name, executor in spec["deploymentSpec"]["executors"].items()
     }
-    wanted = {run_task.WORKERS_VARIABLE: "3", run_task.IMAGE_VARIABLE: IMAGE}
+    wanted = {
+        run_task.WORKERS_VARIABLE: "3", run_task.IMAGE_VARIABLE: IMAGE, run_task.CLAIM_VARIABLE: "shared",
+    }  # fmt: skip
     assert {name: env for name, env in told.items() if env} == {"RankingTrainer_executor": wanted}
     given = spec["root"]["dag"]["tasks"]["RankingTrainer"]["inputs"]["parameters"]
     assert given["root"] == {"componentInputParameter": "root"}
     json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+
+
+def test_families_that_one_machine_trains_have_no_tfjob(tmp_path):
+    target = run_kubeflow.Target("kubeflow", IMAGE, num_train_workers=2)
+    both = settings.load("sample", split="leave_last_out", ranking_family="factorization_machine")
+    assert run_kubeflow.trained_together(both, target) == ("retrieval",)
+    ranking = settings.load("sample", split="random", ranking_family="factorization_machine")
+    with pytest.raises(InputError, match=r"ranking factorization_machine is trained by one pod; .*--ranking deep"):
+        run_kubeflow.compile_to(ranking, target, tmp_path / "p.yaml")
+    assert not (tmp_path / "p.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "name, root, claim, message",
+    [("vertex", "gs://b/p", "movierec", "vertex knows no TFJob"), ("kubeflow", "", "", "the volume of the root")],
+)
+def test_pods_that_train_together_need_an_operator_and_a_volume(name, root, claim, message):
+    with pytest.raises(InputError, match=message):
+        run_kubeflow.Target(name, IMAGE, root, claim, num_train_workers=2)
 
 
 def test_types_are_told_by_title_wherever_one_is_told(compiled):

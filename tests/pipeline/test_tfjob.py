@@ -64,10 +64,11 @@ def test_a_trainer_has_its_task_done_by_a_tfjob_and_takes_what_the_chief_left(ta
     prefix, invocation = task
     cluster = Cluster()
     arguments = ["--executor_class_path", "x.Executor", "--json_serialized_invocation_args", json.dumps(invocation)]
-    tfjob.run(arguments, invocation, 3, "registry.example.org/movierec:2", prefix, cluster, poll_s=0.01)
+    tfjob.run(arguments, invocation, 3, "registry.example.org/movierec:2", "shared", prefix, cluster, poll_s=0.01)
     [job] = cluster.jobs
     worker = job["spec"]["tfReplicaSpecs"]["Worker"]
-    [container] = worker["template"]["spec"]["containers"]
+    [container], [volume] = worker["template"]["spec"]["containers"], worker["template"]["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "shared"}
     assert worker["replicas"] == 3 and container["image"] == "registry.example.org/movierec:2"
     assert container["args"][:2] == arguments[:2] and container["args"][-1] != arguments[-1]
     assert (pathlib.Path(prefix) / "s3" / "b" / "model" / "weights").read_text() == "of rows"
@@ -79,7 +80,7 @@ def test_a_job_that_fails_fails_the_task_and_names_its_pods(task, tmp_path):
     prefix, invocation = task
     arguments = ["--json_serialized_invocation_args", "{}"]
     with pytest.raises(RuntimeError, match=r"failed: killed; .*kubectl logs .*training.kubeflow.org/job-name=movie"):
-        tfjob.run(arguments, invocation, 2, "image:1", prefix, Cluster(fails=True), poll_s=0.01)
+        tfjob.run(arguments, invocation, 2, "image:1", "movierec", prefix, Cluster(fails=True), poll_s=0.01)
     assert list((tmp_path / "root" / "tfjobs").iterdir()) == []
 
 
@@ -88,11 +89,12 @@ def test_the_entry_point_makes_a_job_where_it_is_told_to(task, monkeypatch):
     called = []
     monkeypatch.setattr(tfjob, "run", lambda *given: called.append(given[1:]))
     for name, value in (
-        (run_task.WORKERS_VARIABLE, "2"), (run_task.IMAGE_VARIABLE, "i:1"), (addresses.PREFIX_VARIABLE, prefix)
+        (run_task.WORKERS_VARIABLE, "2"), (run_task.IMAGE_VARIABLE, "i:1"), (run_task.CLAIM_VARIABLE, "c"),
+        (addresses.PREFIX_VARIABLE, prefix)
     ):  # fmt: skip
         monkeypatch.setenv(name, value)
     run_task.main(["--executor_class_path", "x", "--json_serialized_invocation_args", json.dumps(invocation)])
-    assert called == [(invocation, 2, "i:1", prefix)]
+    assert called == [(invocation, 2, "i:1", "c", prefix)]
 
 
 @pytest.mark.parametrize(

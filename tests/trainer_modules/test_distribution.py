@@ -8,11 +8,12 @@ import re
 import socket
 import subprocess
 import sys
+import types
 
 import pytest
 import tensorflow as tf
 
-from trainer_modules import distribution
+from trainer_modules import distribution, ranking, retrieval
 
 SCRIPT = pathlib.Path(__file__).with_name("train_together.py")
 
@@ -68,6 +69,16 @@ def test_two_workers_train_one_model_and_the_chief_exports_it(artifacts, tmp_pat
     assert chief["ranking"][-1] == pytest.approx(alone["ranking"][-1], abs=0.1)
     assert chief["retrieval"][-1] == pytest.approx(alone["retrieval"][-1], abs=0.15)
     assert chief["ranking"][-1] < chief["ranking"][0]
+
+
+@pytest.mark.parametrize(
+    "module, family, able", [(ranking, "factorization_machine", "deep"), (retrieval, "autorec", "two_tower")]
+)
+def test_a_family_that_one_machine_trains_says_so_instead_of_waiting(monkeypatch, module, family, able):
+    config = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(ValueError, match=f"names 2 workers.*'{family}' is trained by one.*'{able}'"):
+        module.run_fn(types.SimpleNamespace(custom_config={"family": family}))
 
 
 def test_one_machine_needs_no_strategy(monkeypatch):
