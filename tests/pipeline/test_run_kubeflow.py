@@ -201,6 +201,14 @@ def test_a_file_that_is_no_pipeline_is_named(tmp_path, text):
         run_kubeflow.read(tmp_path / "p.yaml")
 
 
+def as_pip_is_told():
+    """Behind a mirror or a proxy pip is what people have configured: uv is told the same, as the set-up does."""
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    configured = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    mirror = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or configured
+    return {"UV_SYSTEM_CERTS": "true", **os.environ, **({"UV_DEFAULT_INDEX": mirror} if mirror else {})}
+
+
 def test_todays_kfp_loads_it(compiled, tmp_path):
     """In an environment of its own: the newest kfp does not fit beside TFX."""
     path, told, _ = compiled("sample")
@@ -209,7 +217,7 @@ def test_todays_kfp_loads_it(compiled, tmp_path):
         [UV, "venv", "-q", "--python", sys.executable, tmp_path / "venv"],
         [UV, "pip", "install", "-q", "--python", python, "kfp>=2.13"],
     ):
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=as_pip_is_told())
         if done.returncode:
             pytest.skip(f"no environment with today's kfp: {done.stderr.strip()[-300:]}")
     script = (
