@@ -5,87 +5,20 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from components.editions import EDITIONS, OWN_FILES
 from components.errors import InputError
-from pipeline import server_options
+from pipeline import run_options, server_options
 from pipeline.server_options import DEFAULT_ADDRESS
-from trainer_modules import hyperparameters
 
 DONE, FAULT, BAD_INPUT, NOT_BLESSED = 0, 1, 2, 3
 """Exit status of every verb."""
 
 _DATASETS = ", ".join([*EDITIONS, OWN_FILES])
-_RETRIEVAL_FAMILIES = ", ".join(hyperparameters.RETRIEVAL)
-_RANKING_FAMILIES = ", ".join(hyperparameters.RANKING)
-_F = TypeVar("_F", bound=Callable[..., Any])
-_PATH = click.Path(path_type=pathlib.Path)
-
-
-def _root_option(function: _F) -> _F:
-    return click.option(
-        "--root", type=_PATH, help="Folder of the run. Default: runs/DATASET-SPLIT for run, else the newest root."
-    )(function)
-
-
-def _split_option(function: _F) -> _F:
-    return click.option(
-        "--split",
-        help="leave_last_out (default); global_time, also with shares of train and eval (global_time:0.7,0.2) or with"
-        " first days of eval and test (global_time:2001-01-01,2001-06-01); random; fold:u1 to fold:u5 (ml-100k)."
-        " The last two train ranking alone.",
-    )(function)
-
-
-def _seed_option(function: _F) -> _F:
-    return click.option("--seed", type=int, help="Of the random draws and of the trainings. Default: 7.")(function)
-
-
-def _own_files_options(function: _F) -> _F:
-    function = _columns_options(function)
-    function = click.option("--movies", type=_PATH, help="With csv: the movies file.")(function)
-    return click.option("--ratings", type=_PATH, help="With csv: the ratings file, CSV or .parquet.")(function)
-
-
-def _columns_options(function: _F) -> _F:
-    for option in (
-        click.option(
-            "--ratings-column", "ratings_columns", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
-            help="What the file calls user_id, movie_id, rating or timestamp, if not userId, movieId, ...",
-        ),
-        click.option(
-            "--movies-column", "movies_columns", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
-            help="What the file calls movie_id, title or genres.",
-        ),
-        click.option("--rating-range", type=float, nargs=2, help="With csv: fewest and most stars. Default: .5 5."),
-    ):
-        function = option(function)
-    return function
-
-
-def _pairs(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
-    """None where nothing is given, as settings.load wants it."""
-    for pair in given:
-        if "=" not in pair:
-            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS, such as user_id=customer")
-    return {ours: theirs for ours, _, theirs in (pair.partition("=") for pair in given)} or None
-
-
-def _given(context: click.Context, option: click.Parameter, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """None where nothing is given, as settings.load wants it."""
-    return given or None
-
-
-def _batch_options(function: _F) -> _F:
-    function = click.option(
-        "--as-of", type=click.Choice(["train", "eval", "all"]), default="all", show_default=True,
-        help="Batch: the last split whose rows count as known, as state and as mask.",
-    )(function)
-    return click.option("--output", type=_PATH, help="Batch: the CSV file to write.")(function)
+_PATH = run_options.PATH
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -100,27 +33,18 @@ def cli() -> None:
 @cli.command()
 @click.option("--dataset", default="sample", show_default=True, help=f"{_DATASETS}: sample is synthetic, csv your own.")
 @click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip; else the cache, else a download.")
-@_own_files_options
-@_split_option
-@_root_option
-@click.option("--spans", help="all (default), or last:K: only the K newest spans that were ingested.")
-@click.option("--warm-start", is_flag=True, default=None, help="Continue from the last blessed models of the root.")
-@click.option("--retrieval", "retrieval_family", help=f"Model family: {_RETRIEVAL_FAMILIES}. Default: two_tower.")
+@run_options.own_files
+@run_options.settings
+@run_options.root
 @click.option(
     "--preset", type=click.Choice(["tutorial"]),
     help="Settings laid over the data set's: tutorial, the models of tensorflow-recommenders' tutorials.",
 )
-@click.option(
-    "--ranking", "ranking_family",
-    help=f"Model family: {_RANKING_FAMILIES}. Default: factorization_machine on small editions, else deep.",
-)
-@_seed_option
 @click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")
 @click.option(
-    "--serving-log", "serving_logs", type=_PATH, multiple=True, callback=_given, metavar="FILE",
+    "--serving-log", "serving_logs", type=_PATH, multiple=True, callback=run_options.given, metavar="FILE",
     help="Logged requests (TFRecords of PredictionLogs), or a folder of them, to compare with; may be repeated.",
 )
-@click.option("--user-snapshot/--no-user-snapshot", default=None, help="Whether models carry users' histories.")
 @click.option(
     "--tune", type=click.IntRange(min=1), metavar="N",
     help="Search each model's hyperparameters before it is trained: N trials, fitted on train, judged on eval.",
@@ -131,8 +55,6 @@ def cli() -> None:
 )
 @click.option("--full-evaluation", is_flag=True, default=None, help="TFMA measures every slice and plots; it is slow.")
 @click.option("--force", is_flag=True, default=None, help="Push models that are not blessed, if they can be served.")
-@click.option("--one-call/--no-one-call", default=None, help="Whether to push a third model: both stages in one graph.")
-@click.option("--settings", "settings_path", type=_PATH, help="A TOML file with any setting (pipeline/settings.py).")
 @click.option(
     "--target", type=click.Choice(["local", "kubeflow-local"]), default="local", show_default=True,
     help="kubeflow-local: what is compiled for Kubeflow, task by task, as its launcher would: a simulation.",
@@ -171,15 +93,7 @@ def run(target: str, demo: bool, **options: Any) -> None:
 @click.option("--claim", default="movierec", show_default=True, help="PersistentVolumeClaim of the root; '': none.")
 @click.option("--dataset", default="sample", show_default=True, help=f"{_DATASETS}: the last is read from spans there.")
 @click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip, as pods see it; else a download.")
-@_split_option
-@click.option("--spans", help="all (default), or last:K: only the K newest spans that were ingested.")
-@click.option("--warm-start", is_flag=True, default=None, help="Continue from the last blessed models of the root.")
-@click.option("--retrieval", "retrieval_family", help=f"Model family: {_RETRIEVAL_FAMILIES}. Default: two_tower.")
-@click.option("--ranking", "ranking_family", help=f"Model family: {_RANKING_FAMILIES}. Default: as run's.")
-@_seed_option
-@click.option("--user-snapshot/--no-user-snapshot", default=None, help="Whether models carry users' histories.")
-@click.option("--one-call/--no-one-call", default=None, help="Whether to push a third model: both stages in one graph.")
-@click.option("--settings", "settings_path", type=_PATH, help="A TOML file with any setting (pipeline/settings.py).")
+@run_options.settings
 def compile_(
     target_name: str, image: str, output: pathlib.Path, pipeline_root: str, claim: str, num_train_workers: int,
     **options: Any,
@@ -237,7 +151,7 @@ def submit(watch: bool, parameters: tuple[str, ...], **options: Any) -> None:
 @click.option("--dataset", help="Of a root that is not there yet, with --split.")
 @click.option("--split", help="leave_last_out (default), global_time or random.")
 @click.option("--data-dir", type=_PATH, help="Of a root without spans: an unpacked edition or its zip.")
-@_columns_options
+@run_options.columns
 @click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")
 def ingest(
     files: tuple[pathlib.Path, ...], movies_files: tuple[pathlib.Path, ...],
@@ -257,10 +171,10 @@ def ingest(
 @cli.command()
 @click.argument("dataset", metavar="EDITION")
 @click.option("--data-dir", type=_PATH, help="An unpacked edition or its zip; else the cache, else a download.")
-@_own_files_options
+@run_options.own_files
 @click.option("--max-bad-share", type=float, help="Share of bad rows that is set aside; above it, stop. Default: .01.")
-@_split_option
-@_seed_option
+@run_options.split
+@run_options.seed
 @click.option("--describe", is_flag=True, help="Read it: size, density, time, popularity, cold share of each split.")
 @click.option("--accept", is_flag=True, help="Record in the root's schema what stopped its last run: it was meant.")
 @click.option("--root", type=_PATH, help="With --accept: the run's. Default: runs/DATASET-SPLIT.")
@@ -278,7 +192,7 @@ def data(describe: bool, accept: bool, as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@_root_option
+@run_options.root
 @click.option("--address", default=DEFAULT_ADDRESS, show_default=True, help="Where to listen.")
 @click.option(
     "--server", "kind", default="auto", show_default=True,
@@ -307,8 +221,8 @@ def serve(root: pathlib.Path | None, address: str, kind: str, rest_port: int, op
 @click.option("--all", "all_users", is_flag=True, help="Batch: every user, from the pushed models, without a server.")
 @click.option("--stage", type=click.Choice(["retrieval", "merged"]), default="merged", show_default=True,
               help="Batch: retrieval's order, or the order that is shown.")
-@_batch_options
-@_root_option
+@run_options.batch
+@run_options.root
 def recommend(
     user_id: str | None, k: int, exclude: tuple[str, ...], genres: tuple[str, ...], address: str, credentials: Any,
     deadline_s: float, as_json: bool, one_call: bool, all_users: bool, stage: str, as_of: str,
@@ -335,8 +249,8 @@ def recommend(
 @server_options.asking
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--pairs", type=_PATH, help="Batch: a CSV file with columns user_id, movie_id.")
-@_batch_options
-@_root_option
+@run_options.batch
+@run_options.root
 def rank(
     user_id: str | None, movie_id: tuple[str, ...], title: tuple[str, ...], address: str, deadline_s: float,
     credentials: Any, as_json: bool, pairs: pathlib.Path | None, as_of: str, output: pathlib.Path | None,
@@ -361,13 +275,13 @@ def rank(
 @cli.command()
 @click.option("--catalog", "catalog_path", type=_PATH, metavar="FILE", help="Movies: .csv or .parquet.")
 @click.option(
-    "--movies-column", "columns", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
+    "--movies-column", "columns", multiple=True, metavar="OURS=THEIRS", callback=run_options.pairs,
     help="What the file calls movie_id, title or genres.",
 )
 @click.option("--export", type=(click.Choice(["annoy"]), _PATH), metavar="annoy FILE",
               help="Write the candidate vectors for those who look up outside TensorFlow, and their ids beside.")
 @click.option("--version", type=click.IntRange(min=1), help="The pushed version to start from. Default: the newest.")
-@_root_option
+@run_options.root
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def index(
     catalog_path: pathlib.Path | None, columns: dict[str, str] | None, export: tuple[str, pathlib.Path] | None,
@@ -390,7 +304,7 @@ def index(
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--label", type=click.Choice(["stable", "canary"]), default="stable", show_default=True)
 @server_options.labels
-@_root_option
+@run_options.root
 def promote(
     version: int, label: str, address: str, credentials: Any, server_models: str | None,
     config_output: pathlib.Path | None, root: pathlib.Path | None,
@@ -403,7 +317,7 @@ def promote(
 
 @cli.command()
 @server_options.labels
-@_root_option
+@run_options.root
 def rollback(
     address: str, credentials: Any, server_models: str | None, config_output: pathlib.Path | None,
     root: pathlib.Path | None,
@@ -415,7 +329,7 @@ def rollback(
 
 
 @cli.command()
-@_root_option
+@run_options.root
 @click.option("--slices", is_flag=True, help="Also by kinds of users and movies: warm and cold, popularity, genre, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: every metric of every model, slices included.")
 def metrics(root: pathlib.Path | None, slices: bool, as_json: bool) -> None:
@@ -429,7 +343,7 @@ def metrics(root: pathlib.Path | None, slices: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@_root_option
+@run_options.root
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def lineage(root: pathlib.Path | None, as_json: bool) -> None:
     """Show what ran, how long, what the cache answered, and where each pushed version came from."""
