@@ -17,16 +17,24 @@ from tfx.utils import json_utils
 
 from trainer_modules import features
 
+EXTRA_INPUTS: dict[str, component_spec.ChannelParameter] = {
+    "catalog": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+    "user_state": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+}
+"""What the Trainer and the Tuner read beside what TFX's own do."""
+
+
+def add_uris(fn_args: fn_args_utils.FnArgs, input_dict: dict[str, list[types.Artifact]]) -> None:
+    """Adds `catalog_uri` and `user_state_uri`, of EXTRA_INPUTS, to fn_args."""
+    fn_args.catalog_uri = artifact_utils.get_single_uri(input_dict["catalog"])
+    fn_args.user_state_uri = artifact_utils.get_single_uri(input_dict["user_state"])
+
 
 class RecommenderTrainerSpec(component_spec.ComponentSpec):
     """The Trainer's spec and two more inputs."""
 
     PARAMETERS: ClassVar = standard_component_specs.TrainerSpec.PARAMETERS
-    INPUTS: ClassVar = {
-        **standard_component_specs.TrainerSpec.INPUTS,
-        "catalog": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "user_state": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-    }
+    INPUTS: ClassVar = {**standard_component_specs.TrainerSpec.INPUTS, **EXTRA_INPUTS}
     OUTPUTS: ClassVar = standard_component_specs.TrainerSpec.OUTPUTS
     TYPE_ANNOTATION: ClassVar = standard_component_specs.TrainerSpec.TYPE_ANNOTATION
 
@@ -41,8 +49,7 @@ class Executor(executor.GenericExecutor):
         exec_properties: dict[str, Any],
     ) -> fn_args_utils.FnArgs:
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        fn_args.catalog_uri = artifact_utils.get_single_uri(input_dict["catalog"])
-        fn_args.user_state_uri = artifact_utils.get_single_uri(input_dict["user_state"])
+        add_uris(fn_args, input_dict)
         return fn_args
 
 

@@ -10,9 +10,10 @@ from tfx.components.tuner import component, executor
 from tfx.components.util import udf_utils
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import trainer_pb2
-from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.types import component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils
 
+from components import recommender_trainer
 from trainer_modules import features
 
 
@@ -20,11 +21,7 @@ class RecommenderTunerSpec(component_spec.ComponentSpec):
     """The Tuner's spec and two more inputs."""
 
     PARAMETERS: ClassVar = standard_component_specs.TunerSpec.PARAMETERS
-    INPUTS: ClassVar = {
-        **standard_component_specs.TunerSpec.INPUTS,
-        "catalog": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "user_state": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-    }
+    INPUTS: ClassVar = {**standard_component_specs.TunerSpec.INPUTS, **recommender_trainer.EXTRA_INPUTS}
     OUTPUTS: ClassVar = standard_component_specs.TunerSpec.OUTPUTS
     TYPE_ANNOTATION: ClassVar = standard_component_specs.TunerSpec.TYPE_ANNOTATION
 
@@ -39,8 +36,7 @@ class Executor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         fn_args = fn_args_utils.get_common_fn_args(input_dict, exec_properties, self._get_tmp_dir())
-        fn_args.catalog_uri = artifact_utils.get_single_uri(input_dict["catalog"])
-        fn_args.user_state_uri = artifact_utils.get_single_uri(input_dict["user_state"])
+        recommender_trainer.add_uris(fn_args, input_dict)
         fn_args.model_run_dir = fn_args.working_dir
         found = udf_utils.get_fn(exec_properties, standard_component_specs.TUNER_FN_KEY)(fn_args)
         found.tuner.search(**found.fit_kwargs)

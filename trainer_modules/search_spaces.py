@@ -44,6 +44,8 @@ _RETRIEVAL: dict[str, Space] = {
         "learning_rate": Range(0.001, 0.01, log=True),
     },
 }
+_SAMPLED: Space = {"factors": Range(4, 24, log=True), "step_size": Range(0.1, 0.4, log=True)}
+"""Of the families that langevin.py samples."""
 _RANKING: dict[str, Space] = {
     "deep": {
         "learning_rate": Range(0.004, 0.025, log=True),
@@ -53,8 +55,8 @@ _RANKING: dict[str, Space] = {
         "history_l2": Range(8.0, 120.0, log=True),
         "history_dropout": Range(0.0, 0.4),
     },
-    "factorization_machine": {"factors": Range(4, 24, log=True), "step_size": Range(0.1, 0.4, log=True)},
-    "matrix_factorization": {"factors": Range(4, 24, log=True), "step_size": Range(0.1, 0.4, log=True)},
+    "factorization_machine": _SAMPLED,
+    "matrix_factorization": _SAMPLED,
     "autorec": {
         "hidden_units": Range(50, 1000, log=True),
         "regularization": Range(30.0, 500.0, log=True),
