@@ -157,6 +157,7 @@ class TwoTowerModel(tfrs.Model):
         self._label_smoothing = hyperparameters.label_smoothing
         # XLA joins the task's twenty passes over the score matrix: a step takes half the time.
         self._compiled_loss = tf.function(self._loss_among_negatives, autograph=False, jit_compile=True)
+        self._compiled_full_loss = tf.function(self._loss_in_catalog, autograph=False, jit_compile=True)
 
     def queries(
         self,
@@ -204,10 +205,28 @@ class TwoTowerModel(tfrs.Model):
             item_vectors, features["user_index"], features["position"], features["timestamp"], target.shape[1], training
         )
         query, target = tf.reshape(query, [-1, query.shape[-1]]), tf.reshape(target, [-1])
-        negative, expected_count = self._negatives()
         target_vector = tf.gather(item_vectors, tf.maximum(target, 0))
+        if len(self._log_probability) <= self._num_negatives:
+            return self._compiled_full_loss(query, target_vector, item_vectors, target)
+        negative, expected_count = self._negatives()
         negative_vector = tf.gather(item_vectors, negative)
         return self._compiled_loss(query, target_vector, negative_vector, target, negative, expected_count)
+
+    def _loss_in_catalog(
+        self, query: tf.Tensor, target_vector: tf.Tensor, item_vectors: tf.Tensor, target: tf.Tensor
+    ) -> tf.Tensor:
+        """Of Q queries and targets, float32 [Q, D] and int32 [Q], -1 pads, against all N vectors: see compute_loss.
+
+        What _loss_among_negatives gives with every movie as a negative, without the columns that the task wants for
+        the targets and then has to mask: half the time.
+        """
+        log_sum = tf.reduce_logsumexp(tf.matmul(query, item_vectors, transpose_b=True) / self._temperature, axis=1)
+        # Smoothed labels: 1 - s of the target's logit, s of the mean logit, which is that of the mean vector.
+        mean_vector = tf.reduce_mean(item_vectors, axis=0)
+        label_vector = target_vector + self._label_smoothing * (mean_vector - target_vector)
+        of_label = tf.reduce_sum(query * label_vector, axis=1) / self._temperature
+        is_target = tf.cast(target >= 0, tf.float32)
+        return tf.reduce_sum(is_target * (log_sum - of_label)) / tf.reduce_sum(is_target)
 
     def _loss_among_negatives(
         self,
@@ -249,10 +268,7 @@ class TwoTowerModel(tfrs.Model):
         return [weight for weight in self.trainable_variables if all(weight is not other for other in shrunk)]
 
     def _negatives(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Catalog positions int32 [M], and how often each was to be expected among them, float32 [M]."""
-        num_movies = len(self._log_probability)
-        if num_movies <= self._num_negatives:
-            return tf.range(num_movies), tf.ones([num_movies])
+        """A sample of catalog positions, int32 [M], and how often each was to be expected in it, float32 [M]."""
         log_probability = tf.constant(self._log_probability)
         sample = tf.random.categorical(log_probability[None], self._num_negatives, dtype=tf.int32)[0]
         return sample, self._num_negatives * tf.exp(tf.gather(log_probability, sample))

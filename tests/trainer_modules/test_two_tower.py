@@ -188,7 +188,7 @@ def test_a_samples_smoothing_is_the_catalogs_on_average(catalog, batch, monkeypa
         drawn = tf.constant(sample, tf.int32), tf.fill([len(sample)], 1.0 if len(sample) == N else 0.5)
         losses = []
         for smoothing in (0.0, 0.3):
-            model = make(catalog, label_smoothing=smoothing)
+            model = make(catalog, num_negatives=N - 1, label_smoothing=smoothing)
             monkeypatch.setattr(model, "_negatives", lambda drawn=drawn: drawn)
             losses.append(float(model.compute_loss(batch)))
         extra.append(losses[1] - losses[0])
@@ -197,13 +197,27 @@ def test_a_samples_smoothing_is_the_catalogs_on_average(catalog, batch, monkeypa
 
 def test_a_common_movie_expected_more_than_once_is_corrected_in_full(catalog, batch, monkeypatch):
     """The task itself cuts expected counts off at 1: then the loss would not change here."""
-    model = make(catalog)
+    model = make(catalog, num_negatives=N - 1)
     losses = []
     for count in (1.0, 4.0):
         drawn = tf.range(N), tf.constant([count] + [1.0] * (N - 1), tf.float32)
         monkeypatch.setattr(model, "_negatives", lambda drawn=drawn: drawn)
         losses.append(float(model.compute_loss(batch)))
     assert losses[1] < losses[0] - 1e-3
+
+
+def test_a_sample_of_every_movie_gives_the_loss_and_the_gradients_of_the_whole_catalog(
+    model, catalog, batch, monkeypatch
+):
+    sampled = make(catalog, num_negatives=N - 1)
+    monkeypatch.setattr(sampled, "_negatives", lambda: (tf.range(N), tf.ones([N])))
+    found = []
+    for each in (model, sampled):
+        with tf.GradientTape() as tape:
+            loss = each.compute_loss(batch)
+        found.append([loss, *map(tf.convert_to_tensor, tape.gradient(loss, each.trainable_variables))])
+    for whole, of_sample in zip(*found, strict=True):
+        np.testing.assert_allclose(whole, of_sample, rtol=1e-3, atol=1e-6)
 
 
 def test_negatives_are_drawn_as_often_as_they_say(catalog):
