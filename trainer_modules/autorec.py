@@ -93,7 +93,7 @@ def train(data: RetrievalData, values: Mapping[str, Any], seed: int) -> Towers:
     def fit(states: UserStates) -> Iterator[Epoch]:
         return _fit(states, data.catalog.num_movies, p, seed)
 
-    return tune_and_refit(fit, data, p.num_epochs, target_of=lambda stars: stars)
+    return tune_and_refit(fit, data, p.num_epochs, target_of=lambda stars: stars, by_error=True)
 
 
 def _fit(states: UserStates, num_movies: int, p: AutoRec, seed: int) -> Iterator[Epoch]:

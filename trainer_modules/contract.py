@@ -22,12 +22,14 @@ the genres and were released from min_year to max_year, both included. No genre 
 it. A movie without a known year passes no bound."""
 RECOMMEND_FOR_HISTORY = "recommend_for_history"
 """user_id [B], history_movie_id, history_rating and history_timestamp [B, H] oldest first, query_timestamp [B],
-seen_movie_id [B, S], exclude_movie_id [B, E], k [B] -> as RECOMMEND. State: the caller's, not the stored one."""
+seen_movie_id [B, S], exclude_movie_id [B, E], k [B] -> as RECOMMEND. State: the caller's; of what is stored only the
+user's facts are used (age group, gender, occupation)."""
 RECOMMEND_FILTERED_FOR_HISTORY = "recommend_filtered_for_history"
 """RECOMMEND_FOR_HISTORY's inputs and genre, min_year, max_year as in RECOMMEND_FILTERED -> as RECOMMEND."""
 SERVING_DEFAULT = "serving_default"
 """examples: serialized tf.Examples [B]. Retrieval: as RECOMMEND with k = DEFAULT_K, or, where an example brings a
-history, as RECOMMEND_FOR_HISTORY with that history as the seen movies. Ranking: stars [B, 1] of the example's
+history, as RECOMMEND_FOR_HISTORY with that history as the seen movies; facts of the user that it brings come before
+the stored ones. Ranking: stars [B, 1] of the example's
 user, movie and history, never of the snapshot."""
 SIMILAR = "similar"
 """movie_id [B], k [B] -> as RECOMMEND: the candidates nearest by cosine, the movie itself left out."""

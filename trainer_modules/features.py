@@ -118,6 +118,7 @@ USER_GENDER_INDEX = Feature("user_gender_index", "int64")
 """OOV_INDEX: unknown; FIRST_INDEX: female; FIRST_INDEX + 1: male."""
 NUM_USER_GENDER_INDICES = FIRST_INDEX + 2
 USER_OCCUPATION_INDEX = Feature("user_occupation_index", "int64")
+USER_FACT_INDICES = (USER_AGE_INDEX, USER_GENDER_INDEX, USER_OCCUPATION_INDEX)
 TIME_BUCKET = Feature("time_bucket", "int64")
 """Quantile of the timestamp among the fit rows, 0 to NUM_TIME_BUCKETS - 1."""
 NUM_TIME_BUCKETS = 16

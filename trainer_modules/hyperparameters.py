@@ -176,7 +176,14 @@ class TwoTower:
     linear_decay: float = 0.4
     """A row of the history counts (1 + number of later rows) to the power of minus this in it."""
     popularity_half_life_days: float = 7.0
-    """Of the decayed popularity whose log is added, as much of it as eval asks for; 0: none."""
+    """Of the decayed popularity whose log is added; 0: none, and users without a history are left to the towers."""
+    linear_share: float = 9.0
+    """How much the linear model counts, the towers 1: what measured best over time (ml-100k, trained six times on the
+    rows before a point in time, asked for the next tenth). Eval must say otherwise beyond noise to change it."""
+    popularity_share: float = 4.0
+    """The same of the log of recent popularity."""
+    fact_rank: int = 8
+    """Coordinates of what a user's age group, gender and occupation say to one without a history (newcomers.py)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,16 +33,17 @@ def parts(towers: Towers) -> tf.Module:
     ragged = [tf.RaggedTensorSpec([None, None], dtype, 1, tf.int64) for dtype in _HISTORY_TYPES]
     newest = [tf.TensorSpec([None, f.HISTORY_LENGTH], dtype) for dtype in _HISTORY_TYPES]
     user, age = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, f.HISTORY_LENGTH], tf.int64)
+    facts = tf.TensorSpec([None, len(f.USER_FACT_INDICES)], tf.int64)
     candidates = tf.TensorSpec([None, size], tf.float32)
     carried = tf.Module(name="parts")
     carried.towers = towers.query_tower, embed_new  # what the functions need is saved with them
     num_taste = size if towers.num_taste_coordinates is None else towers.num_taste_coordinates
     carried.num_taste_coordinates = tf.Variable(num_taste, trainable=False)
 
-    @tf.function(input_signature=[user, *ragged, *newest, age, candidates], autograph=False)
+    @tf.function(input_signature=[user, *ragged, *newest, age, facts, candidates], autograph=False)
     def query(user_index: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
         history, last = History(*tensors[:3]), History(*tensors[3:6])
-        return towers.query_tower(Query(user_index, history, last, tensors[6]), tensors[7])
+        return towers.query_tower(Query(user_index, history, last, *tensors[6:8]), tensors[8])
 
     @tf.function(
         input_signature=[
@@ -98,5 +99,5 @@ class _QueryTower(tf.Module):
         self._parts = trained.parts
 
     def __call__(self, query: Query, candidate_vectors: tf.Tensor) -> tf.Tensor:
-        tensors = (*query.history, *query.newest, query.age_bucket, tf.convert_to_tensor(candidate_vectors))
+        tensors = (*query.history, *query.newest, *query[3:], tf.convert_to_tensor(candidate_vectors))
         return self._parts.query(query.user_index, *tensors)

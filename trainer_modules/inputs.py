@@ -78,6 +78,11 @@ class UserStates:
         return len(self.user_id)
 
     @property
+    def facts(self) -> np.ndarray:
+        """int64 [U, 3]: USER_FACT_INDICES."""
+        return np.stack([getattr(self, feature.name) for feature in f.USER_FACT_INDICES], axis=1)
+
+    @property
     def row_user(self) -> np.ndarray:
         """int64 [T]: the user (0 to U - 1) each row belongs to."""
         return np.repeat(np.arange(self.num_users), np.diff(self.row_splits))
@@ -271,5 +276,5 @@ def _user_indices(
     known = transform_output.raw_feature_spec()
     facts = {feature.name: raw[feature.name] for feature in (f.USER_ID, *f.USER_FACTS) if feature.name in known}
     transformed = transform_output.transform_features_layer()(facts)
-    outputs = (f.USER_INDEX, f.USER_AGE_INDEX, f.USER_GENDER_INDEX, f.USER_OCCUPATION_INDEX)
+    outputs = (f.USER_INDEX, *f.USER_FACT_INDICES)
     return {feature.name: transformed[feature.name].numpy() for feature in outputs}

@@ -1,4 +1,5 @@
-"""What the two-tower's score is joined by: a linear model of who rated what, and recent popularity. One dot product.
+"""What the two-tower's score is joined by: a linear model of who rated what, recent popularity, and for users without
+a history what newcomers are shown. One dot product.
 
 The linear model predicts a user's rows from the user's rows. With X the users' rows, 1 where rated, ridge regression of
 X on itself gives item weights X^T X (X^T X + lambda)^-1: Steck, "Autoencoders that don't overfit towards the identity"
@@ -7,14 +8,12 @@ which does not matter where what was rated is masked. With the singular vectors 
 W = V_r diag(s / sqrt(s^2 + lambda)), best approximated by the r largest: so a movie has one vector, in the history and
 as a candidate, and the query is a sum. Towers learn the order of the last movies, this the company that all keep.
 
-N candidates, B requests, D coordinates of the towers, R of the linear model; the last coordinate is for popularity.
+N candidates, B requests, D coordinates of the towers, then R of the linear model, one of popularity, P of newcomers.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 import tensorflow as tf
 
-from trainer_modules import baselines, retrieval_evaluation
+from trainer_modules import baselines, newcomers, retrieval_evaluation
 from trainer_modules.hyperparameters import TwoTower
 from trainer_modules.inputs import UserStates
 from trainer_modules.towers import Query
@@ -35,13 +34,11 @@ _POPULARITY_SHARES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
 class Shares(NamedTuple):
-    """How much each part of the score counts, the towers' being 1."""
+    """How much each part of the score counts for users with a history, the towers' being 1."""
 
     linear: float
     popularity: float
-    """Of the log of recent popularity, for users with a history."""
-    cold_popularity: float
-    """The same for users without."""
+    """Of the log of recent popularity."""
 
 
 def item_vectors(states: UserStates, num_movies: int, p: TwoTower, seed: int) -> np.ndarray:
@@ -65,48 +62,56 @@ def log_popularity(states: UserStates, num_movies: int, half_life_days: float) -
     return (log - log.mean()).astype(np.float32)
 
 
-def candidate_vectors(tower_vectors: np.ndarray, states: UserStates, p: TwoTower, seed: int) -> np.ndarray:
+def candidate_vectors(
+    tower_vectors: np.ndarray, states: UserStates, p: TwoTower, newcomer_vectors: np.ndarray, seed: int
+) -> np.ndarray:
     """All coordinates of the candidates.
 
     Args:
       tower_vectors: float32 [N, D], of the candidate tower.
       states: the rows that the towers are fitted on.
       p: hyperparameters.
+      newcomer_vectors: float32 [N, P], newcomers.Part's.
       seed: where the search for singular vectors starts.
 
     Returns:
-      float32 [N, D + R + 1].
+      float32 [N, D + R + 1 + P].
     """
     num_movies = len(tower_vectors)
     popularity = log_popularity(states, num_movies, p.popularity_half_life_days)
-    return np.concatenate([tower_vectors, item_vectors(states, num_movies, p, seed), popularity[:, None]], axis=1)
+    items = item_vectors(states, num_movies, p, seed)
+    return np.concatenate([tower_vectors, items, popularity[:, None], newcomer_vectors], axis=1)
 
 
-def coordinates_without_rows(states: UserStates, num_movies: int, p: TwoTower) -> np.ndarray:
-    """float32 [R + 1]: what candidate_vectors appends to the vector of a movie that nobody has rated."""
+def coordinates_without_rows(
+    states: UserStates, num_movies: int, p: TwoTower, newcomer_vector: np.ndarray
+) -> np.ndarray:
+    """float32 [R + 1 + P]: what candidate_vectors appends to the tower's vector of a movie that nobody has rated."""
     popularity = 0.0
     if p.popularity_half_life_days:
-        counts = baselines.recent_popularity(
-            states.position, states.timestamp, num_movies, p.popularity_half_life_days
-        )
+        counts = baselines.recent_popularity(states.position, states.timestamp, num_movies, p.popularity_half_life_days)
         popularity = np.log(_LEAST_POPULARITY) - np.log(_LEAST_POPULARITY + counts).mean()
-    return np.append(np.zeros(p.linear_rank), popularity).astype(np.float32)
+    return np.concatenate([np.zeros(p.linear_rank), [popularity], newcomer_vector]).astype(np.float32)
 
 
 class JoinedQueryTower(tf.Module):
     """The query tower of the joined score."""
 
-    def __init__(self, tower: tf.Module, shares: Shares, p: TwoTower) -> None:
+    def __init__(self, tower: tf.Module, shares: Shares, p: TwoTower, newcomer_facts: np.ndarray) -> None:
         """Puts it together.
 
         Args:
           tower: called with a Query and the candidate vectors; gives float32 [B, D].
           shares: of the parts.
           p: hyperparameters.
+          newcomer_facts: float32 [F, P - 1], newcomers.Part's.
         """
         super().__init__(name="joined_query_tower")
         self._tower = tower
         self._shares = tf.Variable(shares, trainable=False, dtype=tf.float32, name="shares")
+        self._facts = tf.Variable(newcomer_facts, trainable=False, name="newcomer_facts")
+        self._num_occupations = len(newcomer_facts) - newcomers.first_rows(0)[-1]
+        self._has_newcomers = bool(p.popularity_half_life_days)
         self._size, self._rank, self._decay = p.embedding_dimension, p.linear_rank, p.linear_decay
 
     def assign(self, shares: Shares) -> None:
@@ -115,59 +120,52 @@ class JoinedQueryTower(tf.Module):
 
     def __call__(self, query: Query, candidate_vectors: tf.Tensor) -> tf.Tensor:
         """As Towers.query_tower says; all of the history is read, and of a movie that is there twice the sum."""
-        linear, popularity, cold_popularity = tf.unstack(self._shares)
+        linear, popularity = tf.unstack(self._shares)
         position = query.history.position
         row = tf.range(tf.size(position.values, tf.int64))
         num_later = tf.gather(position.row_limits(), position.value_rowids()) - 1 - row
         weight = (1.0 + tf.cast(num_later, tf.float32)) ** -self._decay
         vector = tf.gather(candidate_vectors, position.values)[:, self._size : self._size + self._rank]
         taste = tf.math.unsorted_segment_sum(weight[:, None] * vector, position.value_rowids(), position.nrows())
-        is_cold = tf.equal(position.row_lengths(), 0)
-        of_popularity = tf.where(is_cold, cold_popularity, popularity)
-        return tf.concat([self._tower(query, candidate_vectors), linear * taste, of_popularity[:, None]], axis=1)
+        one = tf.ones([position.nrows(), 1])
+        known = tf.concat([self._tower(query, candidate_vectors), linear * taste, popularity * one], axis=1)
+        row = query.facts + newcomers.first_rows(self._num_occupations)[:-1]
+        new = tf.concat([one, tf.reduce_sum(tf.gather(self._facts, row), axis=1)], axis=1)
+        is_new = tf.equal(position.row_lengths(), 0)[:, None] & self._has_newcomers
+        return tf.concat([tf.where(is_new, 0.0, known), tf.where(is_new, new, 0.0)], axis=1)
 
 
 def choose_shares(
     query_tower: JoinedQueryTower, candidates: np.ndarray, asked: retrieval_evaluation.Queries, p: TwoTower
 ) -> Shares:
-    """The shares with the best NDCG@10 on held-out rows, for users with and without a history.
+    """The shares with the best NDCG@10 on held-out rows of users with a history.
 
-    A part whose best share gains no more than a standard error over leaving it out is left out.
+    The hyperparameters' shares stand unless others gain more than two standard errors: eval rows are few.
 
     Args:
       query_tower: fitted on the rows that are known; its shares are left at those chosen.
-      candidates: float32 [N, D + R + 1].
-      asked: the queries. Without users who have no history, those are given what the others are.
-      p: hyperparameters.
+      candidates: float32 [N, all coordinates].
+      asked: the queries.
     """
-    query_tower.assign(Shares(1.0, 1.0, 1.0))
+    query_tower.assign(Shares(1.0, 1.0))
     query = np.asarray(query_tower(asked.asked, tf.constant(candidates)))
-    is_cold = asked.seen.max(axis=1, initial=-1) < 0
-    sizes = [p.embedding_dimension, p.linear_rank, 1]
-    of_popularity = _POPULARITY_SHARES if p.popularity_half_life_days else (0.0,)
+    has_history = asked.seen.max(axis=1, initial=-1) >= 0
+    sizes = [p.embedding_dimension, p.linear_rank, query.shape[1] - p.embedding_dimension - p.linear_rank]
 
-    @functools.cache
-    def of_each(linear: float, popularity: float) -> np.ndarray:
-        weights = np.repeat(np.array([1.0, linear, popularity], np.float32), sizes)
-        return retrieval_evaluation.ndcg_at_10_of_each(query * weights, candidates, asked)
+    def of_each(shares: Shares) -> np.ndarray:
+        weights = np.repeat(np.array([1.0, *shares], np.float32), sizes)
+        return retrieval_evaluation.ndcg_at_10_of_each(query * weights, candidates, asked)[has_history]
 
-    def best(users: np.ndarray, linear: Sequence[float], popularity: Sequence[float]) -> tuple[float, float]:
-        """The first of the best: small shares come first."""
-        return max(itertools.product(linear, popularity), key=lambda shares: of_each(*shares)[users].mean())
-
-    def chosen(users: np.ndarray, linear: Sequence[float], popularity: Sequence[float]) -> tuple[float, float]:
-        for part in ("popularity", "linear"):
-            found = best(users, linear, popularity)
-            less = ((0.0,), popularity) if part == "linear" else (linear, (0.0,))
-            without = best(users, *less)
-            gain = of_each(*found)[users] - of_each(*without)[users]
-            if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-                linear, popularity = less
-        return best(users, linear, popularity)
-
-    warm = (0.0, 0.0)
-    if not is_cold.all():
-        warm = chosen(~is_cold, _LINEAR_SHARES if p.linear_rank else (0.0,), of_popularity)
-    shares = Shares(*warm, chosen(is_cold, (0.0,), of_popularity)[1] if is_cold.any() else warm[1])
+    linear = {p.linear_share, *_LINEAR_SHARES} if p.linear_rank else {0.0}
+    popularity = {p.popularity_share, *_POPULARITY_SHARES} if p.popularity_half_life_days else {0.0}
+    shares = Shares(
+        p.linear_share if p.linear_rank else 0.0, p.popularity_share if p.popularity_half_life_days else 0.0
+    )
+    if has_history.any():
+        found = {one: of_each(one) for one in itertools.starmap(Shares, itertools.product(linear, popularity))}
+        best = max(sorted(found), key=lambda one: found[one].mean())
+        gain = found[best] - found[shares]
+        if gain.mean() > 2.0 * gain.std() / np.sqrt(len(gain)):
+            shares = best
     query_tower.assign(shares)
     return shares

@@ -21,7 +21,7 @@ QUERY = (
     f.HISTORY_MOVIE_INDEX, f.HISTORY_RATING, f.HISTORY_AGE_BUCKET,
 )  # fmt: skip
 """What a ranking model may know of the user: [R] each, the history's [R, HISTORY_LENGTH]."""
-FACTS = (f.USER_AGE_INDEX, f.USER_GENDER_INDEX, f.USER_OCCUPATION_INDEX)
+FACTS = f.USER_FACT_INDICES
 COLUMNS = (*QUERY, f.MOVIE_INDEX, f.USER_RATING)
 
 Rows = dict[str, np.ndarray]

@@ -13,7 +13,16 @@ from trainer_modules import features as f
 from trainer_modules import inputs
 from trainer_modules.ranking_data import FACTS, RankingData
 from trainer_modules.ranking_scorer import Scorer
-from trainer_modules.signatures import EXAMPLE_SPEC, QUERY, SPECS, CatalogNames, TransformedQuery, checked, specs
+from trainer_modules.signatures import (
+    EXAMPLE_SPEC,
+    QUERY,
+    SPECS,
+    CatalogNames,
+    ExampleFacts,
+    TransformedQuery,
+    checked,
+    specs,
+)
 from trainer_modules.snapshot import History, UserSnapshot
 from trainer_modules.transform_graph import TransformGraph
 
@@ -42,12 +51,9 @@ class RankingModel(tf.Module):
         if user_snapshot:
             states = inputs.load_user_states(data.user_state_uri, f.SPLITS, data.catalog, data.transform_output)
         self._snapshot = UserSnapshot(states)
-        self._facts = _stored_facts(states)
-        self._unknown_user = states.num_users if states else 0
         self._transform = TransformGraph(data.transform_output)
         self._transformed_query = TransformedQuery(self._transform, self._names)
-        known = data.transform_output.raw_feature_spec()
-        self._fact_features = [feature for feature in f.USER_FACTS if feature.name in known]
+        self._example_facts = ExampleFacts(self._transform, data.transform_output)
         self._scorer = scorer
         self._low, self._high = data.rating_range
 
@@ -88,10 +94,8 @@ class RankingModel(tf.Module):
         (examples,) = checked(examples=examples)
         spec = {**EXAMPLE_SPEC, f.MOVIE_ID.name: tf.io.FixedLenFeature([], tf.string)}
         del spec[f.TIMESTAMP.name]
-        raw = tf.io.parse_example(examples, {**spec, **inputs.parsing_spec(self._fact_features)})
-        names = (f.USER_ID.name, *(feature.name for feature in self._fact_features))
-        transformed = self._transform({name: raw[name] for name in names})
-        facts = {feature.name: transformed[feature.name] for feature in FACTS}
+        raw = tf.io.parse_example(examples, {**spec, **self._example_facts.spec})
+        facts = _by_name(self._example_facts(raw))
         history = self._names.history(*(raw[feature.name] for feature in f.HISTORY))
         return self._answer(raw[f.USER_ID.name], facts, history, raw[f.MOVIE_ID.name][:, None])
 
@@ -102,9 +106,7 @@ class RankingModel(tf.Module):
 
     def _stored(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """string [B] -> the user's facts, [B] each; OOV_INDEX where nothing is stored."""
-        user = self._snapshot.user(user_id)
-        row = tf.where(user >= 0, user, self._unknown_user)
-        return {name: tf.gather(values, row) for name, values in self._facts.items()}
+        return _by_name(self._snapshot.facts(user_id))
 
     def _answer(
         self, user_id: tf.Tensor, facts: Mapping[str, tf.Tensor], history: History, movie_id: tf.Tensor
@@ -136,10 +138,6 @@ def export(scorer: Scorer, data: RankingData, serving_model_dir: str, user_snaps
     )  # fmt: skip
 
 
-def _stored_facts(states: inputs.UserStates | None) -> dict[str, tf.Variable]:
-    """Feature name -> int64 [U + 1]: each user's fact, and OOV_INDEX in the last row."""
-    facts = {}
-    for feature in FACTS:
-        values = getattr(states, feature.name) if states else np.zeros(0, np.int64)
-        facts[feature.name] = tf.Variable(np.append(values, f.OOV_INDEX), trainable=False, name=feature.name)
-    return facts
+def _by_name(facts: tf.Tensor) -> dict[str, tf.Tensor]:
+    """int64 [B, 3] -> [B] each, by the names of FACTS."""
+    return {feature.name: values for feature, values in zip(FACTS, tf.unstack(facts, axis=1), strict=True)}

@@ -39,12 +39,14 @@ class Queries:
     """float32 [P], stars."""
     positive_row_splits: np.ndarray
     """int64 [Q + 1]."""
+    facts: np.ndarray
+    """int64 [Q, 3]: features.USER_FACT_INDICES."""
 
     @property
     def asked(self) -> Query:
         """The queries as a query tower takes them."""
         age = age_bucket(tf.constant(self.history.timestamp), tf.constant(self.history.position >= 0))
-        return Query(tf.constant(self.user_index), self.whole_history, self.history, age)
+        return Query(tf.constant(self.user_index), self.whole_history, self.history, age, tf.constant(self.facts))
 
     @property
     def num_relevant(self) -> np.ndarray:
@@ -73,6 +75,7 @@ def queries(states: UserStates, user_index: np.ndarray, held_out: UserStates) ->
         positive=held_out.position,
         positive_rating=held_out.rating,
         positive_row_splits=np.concatenate([[0], np.cumsum(num_rows[has_rows])]).astype(np.int64),
+        facts=held_out.facts[has_rows],
     )
 
 

@@ -36,14 +36,17 @@ TargetOf = Callable[[np.ndarray], np.ndarray]
 """float32 [P] stars of rows -> float32 [P], what the family wants their scores to be."""
 
 
-def tune_and_refit(fit: Fit, data: RetrievalData, max_epochs: int, target_of: TargetOf) -> Towers:
-    """Picks the number of epochs by NDCG@10 of the eval rows, the fewest of equals, and refits with it.
+def tune_and_refit(
+    fit: Fit, data: RetrievalData, max_epochs: int, target_of: TargetOf, by_error: bool = False
+) -> Towers:
+    """Picks the number of epochs by the eval rows, the fewest of equals, and refits with it.
 
     Args:
       fit: the family's.
       data: all of it.
       max_epochs: at most.
       target_of: for the error on the eval rows.
+      by_error: whether the RMSE of the eval rows decides, for a family that predicts them; else NDCG@10.
 
     Returns:
       What is served, with a note of every epoch.
@@ -60,7 +63,7 @@ def tune_and_refit(fit: Fit, data: RetrievalData, max_epochs: int, target_of: Ta
         data.train, np.where(is_known, data.train.user_index, f.OOV_INDEX), data.held_out
     )
     notes: list[Note] = []
-    found: dict[int, float] = {}
+    found: dict[int, tuple[float, float]] = {}
 
     # The tower is the same object in every epoch: one trace.
     @functools.lru_cache(maxsize=1)
@@ -69,18 +72,19 @@ def tune_and_refit(fit: Fit, data: RetrievalData, max_epochs: int, target_of: Ta
 
     for number, epoch, rate in _timed(fit, data.train, max_epochs):
         query = compiled(epoch.towers.query_tower)(asked.asked, tf.constant(epoch.towers.candidate_vectors))
-        found[number] = retrieval_evaluation.ndcg_at_10(query, epoch.towers.candidate_vectors, asked)
+        ndcg = retrieval_evaluation.ndcg_at_10(query, epoch.towers.candidate_vectors, asked)
         eval_rmse = held_out_rmse(query, epoch.towers.candidate_vectors, asked, target_of)
         notes.append({
             "phase": "tuning", "epoch": number, "train_rmse": epoch.train_rmse, "eval_rmse": eval_rmse,
-            "eval_ndcg_at_10": found[number],
+            "eval_ndcg_at_10": ndcg,
         })
+        found[number] = (-eval_rmse if by_error else ndcg), ndcg
         _LOG.info(
             "retrieval tuning: epoch %d/%d, train rmse %.4f, eval rmse %.4f, eval ndcg_at_10 %.4f, %.0f examples/s",
-            number, max_epochs, epoch.train_rmse, eval_rmse, found[number], rate,
+            number, max_epochs, epoch.train_rmse, eval_rmse, ndcg, rate,
         )  # fmt: skip
-    best = max(found, key=lambda number: (found[number], -number))
-    data.on_tuned(found[best])
+    best = max(found, key=lambda number: (found[number][0], -number))
+    data.on_tuned(found[best][1])
     _LOG.info("retrieval: epoch %d was best on eval; fitting anew on train + eval", best)
     for number, epoch, rate in _timed(fit, data.fit, best):
         notes.append({"phase": "refit", "epoch": number, "train_rmse": epoch.train_rmse})

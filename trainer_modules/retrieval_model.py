@@ -22,11 +22,12 @@ from trainer_modules.inputs import Catalog, UserStates
 from trainer_modules.inverted_file import InvertedFile
 from trainer_modules.retrieval_data import RetrievalData
 from trainer_modules.signatures import (
+    EXAMPLE_SPEC,
     QUERY,
     CatalogNames,
+    ExampleFacts,
     TransformedQuery,
     checked,
-    parse_examples,
     seen_positions,
     specs,
 )
@@ -40,9 +41,7 @@ _MOVIE_ID = tf.TensorSpec([None], tf.string, c.MOVIE_ID)
 Answer = dict[str, tf.Tensor]
 
 
-def export(
-    data: RetrievalData, towers: Towers, path: str, user_snapshot: bool, index: Index | None = None
-) -> None:
+def export(data: RetrievalData, towers: Towers, path: str, user_snapshot: bool, index: Index | None = None) -> None:
     """Saves the model that is served, with every signature of contract.RETRIEVAL_SIGNATURES.
 
     Args:
@@ -89,7 +88,9 @@ class RetrievalModel(tf.Module):
         self._names = CatalogNames(catalog, num_fit_rows)
         self._filter = CatalogFilter(catalog)
         self._candidates = tf.Variable(towers.candidate_vectors, trainable=False, name="candidates")
-        self._transformed = TransformedQuery(TransformGraph(transform_output), self._names)
+        transform = TransformGraph(transform_output)
+        self._transformed = TransformedQuery(transform, self._names)
+        self._example_facts = ExampleFacts(transform, transform_output)
         self._query_tower = towers.query_tower
         self._num_taste_coordinates = towers.num_taste_coordinates
         self._snapshot = UserSnapshot(snapshot)
@@ -106,8 +107,9 @@ class RetrievalModel(tf.Module):
 
     @tf.function(input_signature=specs(c.EXAMPLES), autograph=False)
     def serving_default(self, examples: tf.Tensor) -> Answer:
-        """The example's history where it brings one, else the stored snapshot."""
-        parsed = parse_examples(examples)
+        """The example's history where it brings one, else the stored snapshot; and so with each of the user's facts."""
+        (examples,) = checked(examples=examples)
+        parsed = tf.io.parse_example(examples, {**EXAMPLE_SPEC, **self._example_facts.spec})
         brought = self._names.history(*(parsed[feature.name] for feature in f.HISTORY))
         user_id = parsed[f.USER_ID.name]
         stored = self._snapshot.lookup(user_id)
@@ -119,8 +121,10 @@ class RetrievalModel(tf.Module):
                 for one, other in zip(brought, stored, strict=True)
             )
         )
+        facts = self._example_facts(parsed)
+        facts = tf.where(facts == f.OOV_INDEX, self._snapshot.facts(user_id), facts)
         k = tf.fill(tf.shape(user_id), c.DEFAULT_K)
-        return self._recommended(user_id, history, seen_positions(history), k)
+        return self._recommended(user_id, history, seen_positions(history), k, facts)
 
     @tf.function(input_signature=specs(c.USER_ID, c.EXCLUDE_MOVIE_ID, c.K), autograph=False)
     def recommend(self, user_id: tf.Tensor, exclude_movie_id: tf.Tensor, k: tf.Tensor) -> Answer:
@@ -286,18 +290,23 @@ class RetrievalModel(tf.Module):
         vector = tf.gather(self._candidates, tf.maximum(position, 0))
         return {c.EMBEDDING: tf.where(position[:, None] >= 0, vector, 0.0)}
 
-    def _query(self, user_id: tf.Tensor, history: History) -> tf.Tensor:
+    def _query(self, user_id: tf.Tensor, history: History, facts: tf.Tensor | None = None) -> tf.Tensor:
+        """Facts that are not given are the stored ones."""
         newest, transformed = self._transformed(user_id, history)
         index, age_bucket = transformed[f.USER_INDEX.name], transformed[f.HISTORY_AGE_BUCKET.name]
-        return self._query_tower(Query(index, history, newest, age_bucket), self._candidates)
+        facts = self._snapshot.facts(user_id) if facts is None else facts
+        return self._query_tower(Query(index, history, newest, age_bucket, facts), self._candidates)
 
     def _scores(self, user_id: tf.Tensor, history: History) -> tf.Tensor:
         return tf.matmul(self._query(user_id, history), self._candidates, transpose_b=True)
 
-    def _recommended(self, user_id: tf.Tensor, history: History, hidden: tf.Tensor, k: tf.Tensor) -> Answer:
+    def _recommended(
+        self, user_id: tf.Tensor, history: History, hidden: tf.Tensor, k: tf.Tensor, facts: tf.Tensor | None = None
+    ) -> Answer:
+        query = self._query(user_id, history, facts)
         if self._inverted_file is None:
-            return self._best(self._scores(user_id, history), hidden, k)
-        return self._names.answer(self._inverted_file(self._query(user_id, history), self._candidates, hidden, k))
+            return self._best(tf.matmul(query, self._candidates, transpose_b=True), hidden, k)
+        return self._names.answer(self._inverted_file(query, self._candidates, hidden, k))
 
     def _best(self, scores: tf.Tensor, hidden: tf.Tensor, k: tf.Tensor) -> Answer:
         return self._names.answer(top_k(mask(scores, hidden), k))

@@ -6,12 +6,15 @@ TensorFlow operations only, so any server can load it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
+import tensorflow_transform as tft
 
 from trainer_modules import contract as c
 from trainer_modules import features as f
-from trainer_modules.inputs import Catalog, position_table
+from trainer_modules.inputs import Catalog, parsing_spec, position_table
 from trainer_modules.snapshot import History, dense, newest, ragged
 from trainer_modules.top_k import TopK, top_k
 from trainer_modules.transform_graph import TransformGraph
@@ -95,12 +98,6 @@ def checked(**inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(tf.identity(value) for value in inputs.values())
 
 
-def parse_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Serialized tf.Examples [B] -> the features of EXAMPLE_SPEC: [B] and [B, HISTORY_LENGTH]."""
-    (examples,) = checked(examples=examples)
-    return tf.io.parse_example(examples, EXAMPLE_SPEC)
-
-
 class CatalogNames(tf.Module):
     """Movie ids and titles from and to catalog positions, and how often each movie was rated."""
 
@@ -141,6 +138,28 @@ class CatalogNames(tf.Module):
     def history(self, movie_id: tf.Tensor, rating: tf.Tensor, timestamp: tf.Tensor) -> History:
         """The caller's rows, each [B, H], oldest first -> ragged rows, without "" and unknown movies."""
         return ragged(History(self.positions(movie_id), rating, timestamp))
+
+
+class ExampleFacts(tf.Module):
+    """What a rating example says of its user, as far as the edition the model was fitted on knows such facts."""
+
+    def __init__(self, transform: TransformGraph, transform_output: tft.TFTransformOutput) -> None:
+        """Takes the transform graph, and which features it reads."""
+        super().__init__(name="example_facts")
+        known = transform_output.raw_feature_spec()
+        self._transform = transform
+        self._features = [feature for feature in f.USER_FACTS if feature.name in known]
+
+    @property
+    def spec(self) -> dict[str, tf.io.VarLenFeature | tf.io.FixedLenFeature]:
+        """For tf.io.parse_example, beside the user id."""
+        return parsing_spec(self._features)
+
+    def __call__(self, parsed: Mapping[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
+        """Parsed examples -> int64 [B, 3]: USER_FACT_INDICES; OOV_INDEX for what an example does not say."""
+        names = (f.USER_ID.name, *(feature.name for feature in self._features))
+        transformed = self._transform({name: parsed[name] for name in names})
+        return tf.stack([transformed[feature.name] for feature in f.USER_FACT_INDICES], axis=1)
 
 
 class TransformedQuery(tf.Module):

@@ -1,4 +1,4 @@
-"""What a served model remembers of its users: each user's rows, oldest first, by user id.
+"""What a served model remembers of its users: each user's rows, oldest first, and facts, by user id.
 
 The rows sit in variables, so they are saved as tensors and not in the graph. They are personal data inside a model:
 an empty snapshot leaves them out, and then every user looks like one without rows.
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from trainer_modules import features as f
 from trainer_modules.inputs import UserStates
 
 
@@ -44,10 +45,18 @@ class UserSnapshot(tf.Module):
         self._position = _constant(states.position if states else [], tf.int32, "position")
         self._rating = _constant(states.rating if states else [], tf.float32, "rating")
         self._timestamp = _constant(states.timestamp if states else [], tf.int64, "timestamp")
+        # The last row is of nobody.
+        unknown = np.full((1, len(f.USER_FACT_INDICES)), f.OOV_INDEX)
+        self._facts = _constant(np.concatenate([states.facts, unknown]) if states else unknown, tf.int64, "facts")
 
     def user(self, user_id: tf.Tensor) -> tf.Tensor:
         """string [B] -> int64 [B]: each user's row in the UserStates, -1 for a user it does not know."""
         return self._table.lookup(user_id)
+
+    def facts(self, user_id: tf.Tensor) -> tf.Tensor:
+        """string [B] -> int64 [B, 3]: USER_FACT_INDICES; OOV_INDEX for a user it does not know."""
+        user = self.user(user_id)
+        return tf.gather(self._facts, tf.where(user >= 0, user, tf.shape(self._facts, tf.int64)[0] - 1))
 
     def lookup(self, user_id: tf.Tensor) -> History:
         """string [B] -> ragged rows [B, None], oldest first; none for a user it does not know."""

@@ -24,6 +24,8 @@ class Query(NamedTuple):
     """[B, L]: the newest of them, padded on the left."""
     age_bucket: tf.Tensor
     """int64 [B, L]: features.HISTORY_AGE_BUCKET of the newest."""
+    facts: tf.Tensor
+    """int64 [B, 3]: features.USER_FACT_INDICES; OOV_INDEX for what is not known."""
 
 
 class Towers(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer_modules import blocks, distribution, hyperparameters, linear_part, retrieval_evaluation
+from trainer_modules import blocks, distribution, hyperparameters, linear_part, newcomers, retrieval_evaluation
 from trainer_modules import features as f
 from trainer_modules.candidate_tower import CandidateFeatures
 from trainer_modules.epochs import Note
@@ -18,6 +18,7 @@ from trainer_modules.hyperparameters import TwoTower
 from trainer_modules.inputs import UserStates, num_indices
 from trainer_modules.linear_part import JoinedQueryTower, Shares
 from trainer_modules.new_candidates import NewCandidates
+from trainer_modules.newcomers import Taste
 from trainer_modules.retrieval_data import RetrievalData
 from trainer_modules.towers import Towers
 from trainer_modules.training import WeightAverage, compiled_step
@@ -45,10 +46,13 @@ def train(data: RetrievalData, values: Mapping[str, Any], seed: int) -> Towers:
       ValueError: an unknown hyperparameter, or a split without rows.
     """
     p = hyperparameters.parse(TwoTower, values)
-    shares, notes = tune(data, p, seed)
+    num_occupations = num_indices(data.transform_output, f.OCCUPATION_VOCABULARY)
+    taste = newcomers.choose(data.train, data.catalog.num_movies, num_occupations)
+    shares, notes = tune(data, p, taste, seed)
     _LOG.info(
-        "retrieval: best on eval with %g x the linear score and %g x log recent popularity, %g x for users without"
-        " history; fitting anew on train + eval", *shares,
+        "retrieval: best on eval with %g x the linear score and %g x log recent popularity; users without a history get"
+        " popularity with a half-life of %g days and %g x what their age, gender and occupation say; fitting anew on"
+        " train + eval", *shares, *taste,
     )  # fmt: skip
 
     def report(epoch: int, model: TwoTowerModel, loss: float, rate: float) -> None:
@@ -57,17 +61,21 @@ def train(data: RetrievalData, values: Mapping[str, Any], seed: int) -> Towers:
 
     model = fit(data.fit, data, p, seed, p.num_epochs, report)
     data.warm_start.keep(lambda: weights(model, data))
-    candidates = linear_part.candidate_vectors(model.candidate_tower.vectors().numpy(), data.fit, p, seed)
-    query_tower = JoinedQueryTower(ServedQueryTower(model.query_tower, p.embedding_dimension), shares, p)
-    unrated = linear_part.coordinates_without_rows(data.fit, data.catalog.num_movies, p)
+    query_tower, candidates, unrated = _joined(model, data.fit, data, p, shares, taste, seed)
     return Towers(
         candidates, query_tower, num_taste_coordinates=p.embedding_dimension, epochs=tuple(notes),
         new_candidates=NewCandidates(model.candidate_tower, unrated),
     )  # fmt: skip
 
 
-def tune(data: RetrievalData, p: TwoTower, seed: int) -> tuple[Shares, list[Note]]:
+def tune(data: RetrievalData, p: TwoTower, taste: Taste, seed: int) -> tuple[Shares, list[Note]]:
     """Fits on train and takes the shares of the score's parts that suit the eval rows best.
+
+    Args:
+      data: all of it.
+      p: hyperparameters.
+      taste: of newcomers.
+      seed: of every random choice.
 
     Returns:
       The shares, and a note of each epoch: train_loss as it is minimised (smoothed labels, dropout, sampled negatives),
@@ -86,23 +94,41 @@ def tune(data: RetrievalData, p: TwoTower, seed: int) -> tuple[Shares, list[Note
         query = model.queries(vectors, asked.user_index, asked.history.position, asked.history.timestamp)[:, 0]
         ndcg = retrieval_evaluation.ndcg_at_10(query, vectors, asked)
         eval_loss = retrieval_evaluation.cross_entropy(query, vectors, asked)
-        notes.append({
-            "phase": "tuning", "epoch": epoch, "train_loss": loss, "eval_loss": eval_loss, "eval_ndcg_at_10": ndcg,
-        })
+        notes.append(
+            {
+                "phase": "tuning",
+                "epoch": epoch,
+                "train_loss": loss,
+                "eval_loss": eval_loss,
+                "eval_ndcg_at_10": ndcg,
+            }
+        )
         _LOG.info(
             "retrieval tuning: epoch %d/%d, loss %.3f, eval loss %.3f, eval ndcg_at_10 %.4f, %.0f examples/s",
             epoch, p.num_epochs, loss, eval_loss, ndcg, rate,
         )  # fmt: skip
 
     model = fit(data.train, data, p, seed, p.num_epochs, evaluate)
-    candidates = linear_part.candidate_vectors(model.candidate_tower.vectors().numpy(), data.train, p, seed)
-    query_tower = JoinedQueryTower(
-        ServedQueryTower(model.query_tower, p.embedding_dimension), Shares(0.0, 0.0, 0.0), p
-    )
+    query_tower, candidates, _ = _joined(model, data.train, data, p, Shares(0.0, 0.0), taste, seed)
     shares = linear_part.choose_shares(query_tower, candidates, asked, p)
     query = query_tower(asked.asked, tf.constant(candidates))
     data.on_tuned(retrieval_evaluation.ndcg_at_10(query, candidates, asked))
     return shares, notes
+
+
+def _joined(
+    model: TwoTowerModel, states: UserStates, data: RetrievalData, p: TwoTower, shares: Shares, taste: Taste, seed: int
+) -> tuple[JoinedQueryTower, np.ndarray, np.ndarray]:
+    """The query tower, the candidates' vectors, and what follows the tower's coordinates in one without rows."""
+    num_movies = data.catalog.num_movies
+    new = newcomers.part(
+        states, num_movies, num_indices(data.transform_output, f.OCCUPATION_VOCABULARY), taste, p.fact_rank
+    )
+    vectors = model.candidate_tower.vectors().numpy()
+    candidates = linear_part.candidate_vectors(vectors, states, p, new.candidates, seed)
+    unrated = linear_part.coordinates_without_rows(states, num_movies, p, new.unrated)
+    served = ServedQueryTower(model.query_tower, p.embedding_dimension)
+    return JoinedQueryTower(served, shares, p, new.facts), candidates, unrated
 
 
 def fit(

@@ -44,6 +44,7 @@ ABLATION = {
     "one head": {"num_heads": 1},
     "512 sampled negatives, logQ corrected": {"num_negatives": 512},
     "without user ids": {"user_id_dropout": 1.0},
+    "without newcomers' age, gender, occupation": {"fact_rank": 0},
 }
 LINE = "{:<40} {:>16} {:>8} {:>8} {:>8} {:>6} {:>8} {:>8} {:>6} {:>7} {:>8}"
 HEAD = ("", "NDCG@10", "R@10", "R@20", "R@100", "MRR", "Cov@10", "warm", "cold", "CPU s", "rows/s")
@@ -95,7 +96,7 @@ def train(variant, family, hyperparameters, dataset, jobs):
         trained_s = cpu_s() - began_s
         rates = [float(found[1]) for line in said if (found := re.search(r"refit.* (\d+) examples/s", line))]
         with tempfile.TemporaryDirectory() as path:
-            retrieval_model.export(data, towers, path, user_snapshot=False)
+            retrieval_model.export(data, towers, path, user_snapshot=True)
             report = retrieval_evaluation.evaluate(
                 path, None, **{f"{key}_uri": uri for key, uri in uris.items()}, gates={}, family=family
             )

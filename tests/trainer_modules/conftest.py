@@ -10,7 +10,10 @@ ONLY_IN_TEST = "m98"
 
 RETRIEVAL_CONFIG = {
     "family": "two_tower",
-    "hyperparameters": {"embedding_dimension": 16, "hidden_units": 16, "num_epochs": 10, "blocks_per_batch": 8},
+    # Twenty users of eval outweigh no default, and popularity says nothing here.
+    "hyperparameters": {
+        "embedding_dimension": 16, "hidden_units": 16, "num_epochs": 10, "blocks_per_batch": 8, "popularity_share": 0.0,
+    },
     "seed": 7,
     "user_snapshot": True,
     "rating_range": [1.0, 5.0],

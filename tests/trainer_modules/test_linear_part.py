@@ -87,6 +87,19 @@ class Towers(tf.Module):
         return tf.fill([tf.shape(query.user_index)[0], D], 0.5)
 
 
+NOBODY = np.zeros((15, 2), np.float32)
+"""Facts of newcomers: ages, genders and no known occupation, in two coordinates."""
+
+
+def joined(towers, shares, p=P, facts=NOBODY):
+    return JoinedQueryTower(towers, shares, p, facts)
+
+
+def candidates_of(rows, p=P, vectors=None):
+    vectors = np.zeros((N, D), np.float32) if vectors is None else vectors
+    return linear_part.candidate_vectors(vectors, rows, p, np.full((N, 3), 0.125, np.float32), seed=1)
+
+
 def asked_of(rows, held_out):
     return retrieval_evaluation.queries(rows, rows.user_index, held_out)
 
@@ -94,31 +107,58 @@ def asked_of(rows, held_out):
 def test_the_query_weighs_all_of_the_history_by_its_distance(rows):
     lists = [[3, 5, 0, 5], [], [2]]
     known = states(lists)
-    candidates = linear_part.candidate_vectors(np.ones((N, D), np.float32), rows, P, seed=1)
-    assert candidates.shape == (N, D + 4 + 1)
-    tower = JoinedQueryTower(Towers(), Shares(2.0, 0.25, 0.75), P)
-    query = tower(asked_of(known, states([[1], [1], [1]])).asked, tf.constant(candidates)).numpy()
+    candidates = candidates_of(rows, vectors=np.ones((N, D), np.float32))
+    assert candidates.shape == (N, D + 4 + 1 + 3)
+    facts = np.arange(30.0, dtype=np.float32).reshape(15, 2)
+    query = joined(Towers(), Shares(2.0, 0.25), facts=facts)(
+        asked_of(known, states([[1], [1], [1]])).asked, tf.constant(candidates)
+    ).numpy()
     for user, row in enumerate(lists):
-        taste = sum((len(row) - n) ** -P.linear_decay * candidates[movie, D : D + 4] for n, movie in enumerate(row))
-        expected = [0.5, 0.5, *(2.0 * taste + np.zeros(4)), 0.25 if row else 0.75]
-        np.testing.assert_allclose(query[user], expected, rtol=1e-5)
+        weight = [(len(row) - n) ** -P.linear_decay for n in range(len(row))]
+        taste = np.dot(weight, candidates[row, D : D + 4]) if row else np.zeros(4)
+        expected = [0.5, 0.5, *(2.0 * taste), 0.25, 0, 0, 0]
+        # A newcomer's facts are indices 1, 1 and 1, after 9 ages, and after 4 genders more.
+        new = [0] * 7 + [1, *(facts[1] + facts[10] + facts[14])]
+        np.testing.assert_allclose(query[user], expected if row else new, rtol=1e-5)
 
 
-def test_shares_are_those_that_suit_the_held_out_rows():
-    """Two groups of movies: towers say nothing, the linear part knows the group; cold users want what is popular."""
+def test_without_popularity_the_towers_answer_newcomers_too(rows):
+    off = dataclasses.replace(P, popularity_half_life_days=0.0)
+    query = joined(Towers(), Shares(2.0, 0.0), off)(
+        asked_of(states([[]]), states([[1]])).asked, tf.constant(candidates_of(rows, off))
+    ).numpy()
+    np.testing.assert_allclose(query[0], [0.5, 0.5] + 8 * [0.0])
+
+
+@pytest.fixture
+def groups():
+    """Two groups of movies, users who stay in one, and what they rate next: only the linear part tells."""
     lists = [[0, 1, 2], [1, 2, 0], [2, 3, 0], [4, 5, 6], [5, 6, 7], [6, 7, 4]] * 3
-    known = states([*lists, []])
-    held_out = states([[next(movie for movie in range(8) if movie // 4 == row[0] // 4 and movie not in row)]
-                       for row in lists] + [[8]])  # fmt: skip
-    candidates = linear_part.candidate_vectors(np.zeros((N, D), np.float32), known, P, seed=1)
-    candidates[8, -1] = 9.0  # nobody rated it: made popular to everyone, to tell the cold user's share
-    tower = JoinedQueryTower(Towers(), Shares(0.0, 0.0, 0.0), P)
-    shares = linear_part.choose_shares(tower, candidates, asked_of(known, held_out), P)
-    assert shares.linear > 0 and shares.popularity == 0.0 and shares.cold_popularity > 0
-    warm_only = states([*held_out.position[:-1].reshape(-1, 1).tolist(), []])
-    shares = linear_part.choose_shares(tower, candidates, asked_of(known, warm_only), P)
-    assert shares.cold_popularity == shares.popularity
+    wanted = [[next(movie for movie in range(8) if movie // 4 == row[0] // 4 and movie not in row)] for row in lists]
+    return states([*lists, []]), states([*wanted, [8]])
+
+
+def test_shares_are_those_that_suit_the_held_out_rows(groups):
+    known, held_out = groups
+    candidates = candidates_of(known)
+    candidates[8, D + 4] = 9.0  # made popular: whoever weighs popularity is wrong
+    start = dataclasses.replace(P, linear_share=0.0, popularity_share=4.0)
+    shares = linear_part.choose_shares(joined(Towers(), Shares(0.0, 0.0)), candidates, asked_of(known, held_out), start)
+    assert shares.linear > 0 and shares.popularity == 0.0
+
+
+def test_shares_that_are_better_by_chance_do_not_replace_the_hyperparameters(groups):
+    known, held_out = groups
+    candidates = candidates_of(known)
+    start = dataclasses.replace(P, linear_share=12.0, popularity_share=0.0)
+    tower = joined(Towers(), Shares(0.0, 0.0))
+    assert linear_part.choose_shares(tower, candidates, asked_of(known, held_out), start) == (12.0, 0.0)
+    only_new = states([[] for _ in range(18)] + [[8]])
+    assert linear_part.choose_shares(tower, candidates, asked_of(known, only_new), P) == (9.0, 4.0)
+
+
+def test_what_is_switched_off_has_no_share(groups):
+    known, held_out = groups
     off = dataclasses.replace(P, linear_rank=0, popularity_half_life_days=0.0)
-    plain = linear_part.candidate_vectors(np.zeros((N, D), np.float32), known, off, seed=1)
-    tower = JoinedQueryTower(Towers(), Shares(0.0, 0.0, 0.0), off)
-    assert linear_part.choose_shares(tower, plain, asked_of(known, held_out), off) == (0.0, 0.0, 0.0)
+    tower = joined(Towers(), Shares(0.0, 0.0), off)
+    assert linear_part.choose_shares(tower, candidates_of(known, off), asked_of(known, held_out), off) == (0.0, 0.0)

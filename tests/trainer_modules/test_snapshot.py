@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from trainer_modules import features as f
 from trainer_modules import inputs, snapshot
 
 import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
@@ -14,7 +15,7 @@ def states(**rows):
     nothing = np.ones(len(rows), np.int64)
     return inputs.UserStates(
         user_id=np.array([user.encode() for user in rows], object),
-        user_index=nothing, user_age_index=nothing, user_gender_index=nothing, user_occupation_index=nothing,
+        user_index=nothing, user_age_index=nothing, user_gender_index=nothing.copy(), user_occupation_index=nothing,
         row_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         position=position, rating=position.astype(np.float32) / 2, timestamp=position.astype(np.int64) * 10,
     )  # fmt: skip
@@ -30,6 +31,14 @@ def test_lookup_gives_each_user_their_rows(users):
     assert rows.position.to_list() == [[7], [], [5, 1, 2], [], [], [5, 1, 2]]
     assert rows.rating.to_list()[2] == [2.5, 0.5, 1.0]
     assert rows.timestamp.to_list()[2] == [50, 10, 20]
+
+
+def test_facts_are_each_users_and_a_strangers_are_unknown():
+    known = states(a=[5], b=[])
+    known.user_gender_index[:] = [2, 3]
+    facts = snapshot.UserSnapshot(known).facts(tf.constant(["b", "stranger", "", "a"]))
+    assert facts.numpy()[:, 1].tolist() == [3, f.OOV_INDEX, f.OOV_INDEX, 2]
+    assert snapshot.UserSnapshot(None).facts(tf.constant(["a", "b"])).numpy().tolist() == [[f.OOV_INDEX] * 3] * 2
 
 
 @pytest.mark.parametrize("nobody", [None, states()])
