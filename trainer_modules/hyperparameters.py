@@ -179,9 +179,9 @@ class TwoTower:
     """Of the decayed popularity whose log is added; 0: none, and users without a history are left to the towers."""
     linear_share: float = 9.0
     """How much the linear model counts, the towers 1: what measured best over time (ml-100k, trained six times on the
-    rows before a point in time, asked for the next tenth). Eval must say otherwise beyond noise to change it."""
+    rows before a point in time, asked for the next tenth). Left out where eval says so beyond noise."""
     popularity_share: float = 4.0
-    """The same of the log of recent popularity."""
+    """The same of the log of recent popularity: left out under leave_last_out."""
     fact_rank: int = 8
     """Coordinates of what a user's age group, gender and occupation say to one without a history (newcomers.py)."""
 

@@ -138,21 +138,20 @@ def groups():
     return states([*lists, []]), states([*wanted, [8]])
 
 
-def test_shares_are_those_that_suit_the_held_out_rows(groups):
+def test_a_part_that_does_not_suit_the_held_out_rows_is_left_out(groups):
     known, held_out = groups
     candidates = candidates_of(known)
     candidates[8, D + 4] = 9.0  # made popular: whoever weighs popularity is wrong
-    start = dataclasses.replace(P, linear_share=0.0, popularity_share=4.0)
-    shares = linear_part.choose_shares(joined(Towers(), Shares(0.0, 0.0)), candidates, asked_of(known, held_out), start)
-    assert shares.linear > 0 and shares.popularity == 0.0
+    tower = joined(Towers(), Shares(0.0, 0.0))
+    assert linear_part.choose_shares(tower, candidates, asked_of(known, held_out), P) == (9.0, 0.0)
 
 
-def test_shares_that_are_better_by_chance_do_not_replace_the_hyperparameters(groups):
+def test_a_part_that_is_better_left_out_by_chance_stays(groups):
     known, held_out = groups
     candidates = candidates_of(known)
-    start = dataclasses.replace(P, linear_share=12.0, popularity_share=0.0)
+    candidates[:, D + 4] = 1e-4 * np.arange(N)  # decides between equals alone
     tower = joined(Towers(), Shares(0.0, 0.0))
-    assert linear_part.choose_shares(tower, candidates, asked_of(known, held_out), start) == (12.0, 0.0)
+    assert linear_part.choose_shares(tower, candidates, asked_of(known, held_out), P) == (9.0, 4.0)
     only_new = states([[] for _ in range(18)] + [[8]])
     assert linear_part.choose_shares(tower, candidates, asked_of(known, only_new), P) == (9.0, 4.0)
 

@@ -117,20 +117,20 @@ def served(data, snapshot):
 
 
 def test_facts_are_the_examples_or_else_the_stored_ones(data, star_world):
-    user, facts = next((user, facts) for user, facts in star_world.users.items() if facts.get("user_gender") == 1)
+    user, facts = next((user, facts) for user, facts in star_world.users.items() if facts.get("user_gender") == 0)
 
     def example(**values):
         return toy_world.example(values, f.RATING_EXAMPLE).SerializeToString()
 
     model, without = served(data, data.everything), served(data, None)
-    examples = [example(user_id=user), example(user_id=user, user_gender=0), example(user_id="stranger", **facts)]
+    examples = [example(user_id=user), example(user_id=user, user_gender=1), example(user_id="stranger", **facts)]
     examples.append(example(user_id="stranger"))
     for one, expected in (
-        (model, [MALE, FEMALE, MALE, f.OOV_INDEX]),
-        (without, [f.OOV_INDEX, FEMALE, MALE, f.OOV_INDEX]),
+        (model, [FEMALE, MALE, FEMALE, f.OOV_INDEX]),
+        (without, [f.OOV_INDEX, MALE, FEMALE, f.OOV_INDEX]),
     ):
         assert one.serving_default(examples)[c.SCORE].numpy()[:, 0].tolist() == expected
-    for one, expected in ((model, MALE), (without, f.OOV_INDEX)):
+    for one, expected in ((model, FEMALE), (without, f.OOV_INDEX)):
         none, nobody = [[]], tf.zeros([1, 0], tf.string)
         query = one.embed_query([user], nobody, tf.constant(none, tf.float32), tf.constant(none, tf.int64), [0])
         assert query[c.EMBEDDING].numpy() == [[expected]]
