@@ -160,7 +160,7 @@ def _remember(input_dict: Mapping[str, Any], folder: pathlib.Path, done: model_s
     for name in contract.MODELS:
         if input_dict.get(f"{name}_model") and f"{name}_blessing" not in not_blessed:
             uri = artifact_utils.get_single_uri(list(input_dict[f"{name}_model"]))
-            parts = (baseline.SAVED_MODEL_FOLDER, fit_pairs.FOLDER)
+            parts = (baseline.SAVED_MODEL_FOLDER, fit_pairs.FOLDER, fit_pairs.WARM_START_FOLDER)
             remembered.keep_blessed(folder / name, uri, parts, done.version, keep_versions)
 
 

@@ -28,7 +28,7 @@ class Baseline:
     user_state_uri: str
     """What it was fitted on."""
     model_uri: str = ""
-    """The artifact it was copied from: beside the SavedModel stands what is behind a warm start."""
+    """Of the artifact: beside the SavedModel stand hashes of the rows that it was fitted on."""
 
 
 def find(uri: str) -> Baseline | None:
@@ -38,7 +38,7 @@ def find(uri: str) -> Baseline | None:
         return None
     with fileio.open(f"{uri}/{BASELINE_FILE}") as file:
         origin = json.loads(file.read())
-    return Baseline(path, origin["version"], origin["user_state_uri"], origin["model_uri"])
+    return Baseline(path, origin["version"], origin["user_state_uri"], uri)
 
 
 def saved_model_path(model_uri: str) -> str:

@@ -145,7 +145,7 @@ class Driver(dsl_driver.BaseDriver, portable_driver.BaseDriver):
 
 
 class Executor(base_executor.BaseExecutor):
-    """Copies the baseline's folder, so that it outlives whatever becomes of the original."""
+    """Copies what is wanted of the baseline, so that it outlives whatever becomes of the original."""
 
     def Do(
         self,
@@ -155,13 +155,16 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         output = artifact_utils.get_single_instance(output_dict["model"])
         if exec_properties.get("blessed_path"):
-            found = _remembered(pathlib.Path(exec_properties["blessed_path"]), input_dict.get("user_state") or [])
+            states = input_dict.get("user_state") or []
+            found = _remembered(pathlib.Path(exec_properties["blessed_path"]), exec_properties["folder"], states)
         else:
             found = json.loads(exec_properties.get("baseline") or "{}")
         fileio.makedirs(output.uri)
         if found:
             folder = exec_properties["folder"]
-            file_trees.copy(f"{found['model_uri']}/{folder}", f"{output.uri}/{folder}")
+            for part in (folder, fit_pairs.FOLDER):
+                if fileio.exists(f"{found['model_uri']}/{part}"):
+                    file_trees.copy(f"{found['model_uri']}/{part}", f"{output.uri}/{part}")
             version = found["version"] or "(never pushed)"
             _LOG.info("the last blessed is model %d, version %s: its %s", found["model_id"], version, folder)
         else:
@@ -170,9 +173,9 @@ class Executor(base_executor.BaseExecutor):
             file.write(json.dumps(found, indent=1) + "\n")
 
 
-def _remembered(folder: pathlib.Path, user_states: list[types.Artifact]) -> dict[str, Any]:
+def _remembered(root: pathlib.Path, folder: str, user_states: list[types.Artifact]) -> dict[str, Any]:
     """As find_last_blessed, of the models that a root remembers."""
-    models = remembered.blessed(folder)
+    models = [path for path in remembered.blessed(root) if (path / folder).is_dir()]
     if user_states:
         known = evaluation_data.read_user_states(user_states[0].uri, features.FIT_SPLITS)
         todays = np.unique(fit_pairs.hashes(evaluation_data.pairs(known.user_id[known.row_user], known.movie_id)))
@@ -184,7 +187,8 @@ def _remembered(folder: pathlib.Path, user_states: list[types.Artifact]) -> dict
 
 
 class LastBlessed(base_component.BaseComponent):
-    """Outputs `model`: a Model artifact with a copy of one folder of the baseline, or without it; and baseline.json."""
+    """Outputs `model`: a Model artifact with a copy of one folder of the baseline and of its fit rows, or without them;
+    and baseline.json."""
 
     SPEC_CLASS = LastBlessedSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
@@ -204,7 +208,8 @@ class LastBlessed(base_component.BaseComponent):
         Args:
           model: the candidate, if there is one already.
           user_state: what is fitted on today, to leave out models that were fitted on it.
-          folder: of the model's artifact: the SavedModel, or what a training may start from (fit_pairs.FOLDER).
+          folder: of the model's artifact: the SavedModel, or what a training may start from
+            (fit_pairs.WARM_START_FOLDER).
           blessing_producer_id: id of the component whose ModelBlessings say which models were blessed. It lies
             downstream of this one, so it is named and not linked.
           blessed_path: where a root remembers this kind of model; "" where ML Metadata does.

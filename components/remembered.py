@@ -1,7 +1,7 @@
 """What a shared root remembers of earlier runs, for runners without drivers, who could ask ML Metadata.
 
     accepted/7-3f2a.../       what DistributionCheck left of data that the gate let pass
-    blessed/ranking/3/        a model that was pushed: its SavedModel, and what a training may start from
+    blessed/ranking/3/        a model that was pushed: its SavedModel, its fit rows, and what a training may start from
 
 Both appear whole, by one rename, or not at all.
 """

@@ -127,7 +127,7 @@ def create_pipeline(
         name: LastBlessed(
             user_state=ingest.outputs["user_state"],
             blessing_producer_id=f"{name.capitalize()}Evaluation",
-            folder=fit_pairs.FOLDER,
+            folder=fit_pairs.WARM_START_FOLDER,
             blessed_path=blessed and f"{blessed}/{name}",
             code=digests.last_blessed,
         ).with_id(f"{name.capitalize()}WarmStart")

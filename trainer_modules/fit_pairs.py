@@ -10,8 +10,10 @@ import io
 import numpy as np
 import tensorflow as tf
 
-FOLDER = "Warm-start"
-"""In a Model artifact, beside Format-Serving: what the next training may start from. It is never served."""
+FOLDER = "Fit-rows"
+"""In a Model artifact of every family, beside Format-Serving: these hashes. It is never served."""
+WARM_START_FOLDER = "Warm-start"
+"""Beside it, of the families that can be continued: what the next training may start from. It is never served."""
 _FILE = "fit_pairs.npy"
 _CHUNK = 1 << 20
 _NUM_HASHES = 2**63 - 1

@@ -1,7 +1,7 @@
 """Warm start: training begins where the last blessed model ended, and what that knew of an id stays with the id.
 
-Every training leaves what it learned beside its SavedModel: each variable by name, what its rows stand for, the
-vocabularies, and which rows it was fitted on. A training that starts warm
+Every training leaves beside its SavedModel which rows it was fitted on; that of a family that can be continued also
+what it learned: each variable by name, what its rows stand for, and the vocabularies. A training that starts warm
 
 * appends the old vocabularies' entries to today's, so that no id is forgotten when a window has no row of it;
 * makes a fresh model and overwrites the rows of known keys, wherever they stand now, and whole variables that have no
@@ -129,7 +129,7 @@ class WarmStart:
         self, model_uri: str, family: str, transform_output: tft.TFTransformOutput, user_id: np.ndarray,
         movie_id: np.ndarray,
     ) -> None:  # fmt: skip
-        """Leaves what was learned with the model.
+        """Leaves with the model which rows it was fitted on, and what it learned, if its family can be continued.
 
         Args:
           model_uri: of the Model artifact.
@@ -138,6 +138,9 @@ class WarmStart:
           user_id: bytes [T], of the rows it was fitted on.
           movie_id: bytes [T], of the same.
         """
+        before = self._before.fit_pairs if self._before else np.zeros(0, np.int64)
+        today = fit_pairs.hashes(fit_pairs.join(user_id, movie_id))
+        fit_pairs.write(model_uri, np.concatenate([before, today]))
         if self._after is None:
             return  # a family that cannot be continued
         weights = self._after()
@@ -148,15 +151,12 @@ class WarmStart:
         }
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
-        folder = f"{model_uri}/{fit_pairs.FOLDER}"
+        folder = f"{model_uri}/{fit_pairs.WARM_START_FOLDER}"
         tf.io.gfile.makedirs(folder)
         with tf.io.gfile.GFile(f"{folder}/{_WEIGHTS_FILE}", "wb") as file:
             file.write(buffer.getvalue())
         with tf.io.gfile.GFile(f"{folder}/{_FAMILY_FILE}", "w") as file:
             file.write(json.dumps({"family": family}) + "\n")
-        before = self._before.fit_pairs if self._before else np.zeros(0, np.int64)
-        today = fit_pairs.hashes(fit_pairs.join(user_id, movie_id))
-        fit_pairs.write(model_uri, np.concatenate([before, today]))
 
 
 class AnchoredAdamW(tf.keras.optimizers.Adam):
@@ -203,7 +203,7 @@ def load(fn_args: Any, family: str) -> WarmStart:
     """
     if not getattr(fn_args, "base_model", None):
         return WarmStart()
-    folder = posixpath.join(posixpath.dirname(fn_args.base_model), fit_pairs.FOLDER)
+    folder = posixpath.join(posixpath.dirname(fn_args.base_model), fit_pairs.WARM_START_FOLDER)
     if not tf.io.gfile.exists(f"{folder}/{_WEIGHTS_FILE}"):
         _LOG.warning("warm start: no blessed model to continue from: a cold start")
         return WarmStart()

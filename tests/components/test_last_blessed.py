@@ -122,7 +122,9 @@ def warm_graph(ring, num_cold_users):
     """LastBlessed -> Trainer -> evaluation, on one of several data sets."""
     data = toy_components.ToyData(num_cold_users=num_cold_users)
     start = last_blessed.LastBlessed(
-        user_state=data.outputs["user_state"], blessing_producer_id="RetrievalEvaluation", folder=fit_pairs.FOLDER
+        user_state=data.outputs["user_state"],
+        blessing_producer_id="RetrievalEvaluation",
+        folder=fit_pairs.WARM_START_FOLDER,
     ).with_id("RetrievalWarmStart")
     trainer = recommender_trainer.RecommenderTrainer(
         **{name: data.outputs[name] for name in ("examples", "catalog", "user_state", "transform_graph", "schema")},

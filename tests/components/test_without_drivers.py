@@ -18,6 +18,7 @@ from components import (
     last_blessed,
     movielens,
     remembered,
+    retrieval_evaluation,
     spans,
 )
 from components.errors import InputError
@@ -38,15 +39,18 @@ def model(folder, content):
     (folder / "Format-Serving").mkdir(parents=True)
     (folder / "Format-Serving" / "saved_model.pb").write_text(content)
     fit_pairs.write(str(folder), np.array([len(content)]))
+    (folder / fit_pairs.WARM_START_FOLDER).mkdir()
     return artifact(standard_artifacts.Model, folder)
 
 
-def push(root, made, run, verdict=1, infra=1, force=0):
+def push(root, made, run, verdict=1, infra=1, force=0, retrieval=None):
     inputs = {
         "ranking_model": [made],
         "ranking_blessing": [artifact(standard_artifacts.ModelBlessing, root / "any", blessed=verdict)],
         "infra_blessing": [artifact(standard_artifacts.InfraBlessing, root / "any", blessed=infra)],
     }
+    if retrieval:
+        inputs |= {"retrieval_model": [retrieval], "retrieval_blessing": inputs["ranking_blessing"]}
     properties = {
         "destination": str(root / "models"), "keep_versions": 2, "blessed_path": str(root / "blessed"), "force": force,
     }  # fmt: skip
@@ -55,10 +59,10 @@ def push(root, made, run, verdict=1, infra=1, force=0):
     return note.get_string_custom_property("pushed_version")
 
 
-def baseline(root, run, user_state=None, folder="Format-Serving"):
+def baseline(root, run, user_state=None, folder="Format-Serving", name="ranking"):
     found = artifact(standard_artifacts.Model, root / f"baseline-{run}")
     inputs = {"user_state": [artifact(standard_artifacts.Examples, user_state)]} if user_state else {}
-    properties = {"blessing_producer_id": "any", "folder": folder, "blessed_path": str(root / "blessed" / "ranking")}
+    properties = {"blessing_producer_id": "any", "folder": folder, "blessed_path": str(root / "blessed" / name)}
     last_blessed.Executor().Do(inputs, {"model": [found]}, properties)
     return json.loads((pathlib.Path(found.uri) / "baseline.json").read_text()), pathlib.Path(found.uri)
 
@@ -79,6 +83,33 @@ def test_the_last_pushed_model_is_the_baseline_with_what_it_was_fitted_on(tmp_pa
     assert [path.name for path in remembered.blessed(tmp_path / "blessed" / "ranking")] == ["2", "4"]
 
 
+@pytest.mark.parametrize("num_known", [0, 2])
+def test_the_last_pushed_model_is_gated_on_though_no_warm_start_can_begin_with_it(tmp_path, num_known):
+    rows = toy_models.ring_world()
+    world = toy_models.write_world(tmp_path / "world", rows)
+    last = artifact(standard_artifacts.Model, toy_models.save(toy_models.ToyRetrieval(ring=1.0), tmp_path / "last"))
+    fitted = [(user, toy_models.MOVIE_IDS[movie]) for user, movie, *_ in rows.train + rows.eval + rows.test[:num_known]]
+    fit_pairs.write(last.uri, fit_pairs.hashes(fit_pairs.join(*np.array(fitted, "S20").T)))
+    assert push(tmp_path, model(tmp_path / "ranking", "r"), 1, retrieval=last) == "1"
+    _, found = baseline(tmp_path, 2, name="retrieval")
+    candidate = toy_models.save(toy_models.ToyRetrieval(ring=0.0), tmp_path / "candidate")
+    inputs = {name: [artifact(standard_artifacts.Examples, uri)] for name, uri in world.items()}
+    inputs |= {
+        "model": [artifact(standard_artifacts.Model, candidate)],
+        "baseline_model": [artifact(standard_artifacts.Model, found)],
+    }
+    evaluation = artifact(standard_artifacts.ModelEvaluation, tmp_path / "evaluation")
+    outputs = {"evaluation": [evaluation], "blessing": [artifact(standard_artifacts.ModelBlessing, tmp_path / "b")]}
+    retrieval_evaluation.Executor().Do(inputs, outputs, {"gates": "{}", "code": ""})
+    report = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert report["last_blessed"]["version"] == "1" and report["last_blessed"]["metrics"]["recall_at_10"] == 1.0
+    assert report["last_blessed"]["gated"] is (num_known == 0)
+    assert bool([line for line in report["reasons"] if "last blessed" in line]) is (num_known == 0)
+    assert (f"fitted on 2 of today's {len(rows.test)} test rows" in report["last_blessed"]["note"]) is (num_known == 2)
+    # And a warm start finds nothing to begin with.
+    assert baseline(tmp_path, 3, world["user_state"], fit_pairs.WARM_START_FOLDER, "retrieval")[0] == {}
+
+
 def test_a_warm_start_leaves_out_what_was_fitted_on_todays_rows(tmp_path):
     uris = toy_models.write_world(tmp_path / "world", toy_models.ring_world())
     assert push(tmp_path, model(tmp_path / "older", "o"), 1) == "1"
@@ -88,7 +119,7 @@ def test_a_warm_start_leaves_out_what_was_fitted_on_todays_rows(tmp_path):
     fit_pairs.write(todays.uri, fit_pairs.hashes(pairs))
     assert push(tmp_path, todays, 2) == "2"
     assert baseline(tmp_path, 3)[0]["version"] == "2"
-    origin, folder = baseline(tmp_path, 4, uris["user_state"], fit_pairs.FOLDER)
+    origin, folder = baseline(tmp_path, 4, uris["user_state"], fit_pairs.WARM_START_FOLDER)
     assert origin["version"] == "1" and fit_pairs.read(str(folder)).tolist() == [1]
 
 

@@ -76,6 +76,7 @@ def run_fn(fn_args):
     assert serving_path.name == "Format-Serving"
     toy_models.save(toy_models.ToyRetrieval(ring=fn_args.custom_config["ring"]), serving_path.parent)
     fit_pairs.write(str(serving_path.parent), np.array([int(fn_args.custom_config["ring"])]))
+    (serving_path.parent / fit_pairs.WARM_START_FOLDER).mkdir()
     pathlib.Path(fn_args.model_run_dir, "told.json").write_text(json.dumps(told))
 
 

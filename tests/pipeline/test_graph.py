@@ -78,7 +78,7 @@ def test_a_warm_start_comes_from_the_last_blessed_model_of_other_data(split, nam
         start, trainer = warm[f"{name}WarmStart"], warm[f"{name}Trainer"]
         assert trainer.inputs["base_model"].producer_component_id == start.id
         assert start.exec_properties["blessing_producer_id"] == f"{name}Evaluation"
-        assert start.exec_properties["folder"] == fit_pairs.FOLDER
+        assert start.exec_properties["folder"] == fit_pairs.WARM_START_FOLDER
         assert start.inputs["user_state"].producer_component_id == "MovieLensExampleGen"
         assert "base_model" not in cold[f"{name}Trainer"].inputs
 

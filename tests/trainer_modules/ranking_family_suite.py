@@ -6,6 +6,7 @@
 """
 
 import csv
+import pathlib
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from toy_world import COLD, NUM_STAR_MOVIES
 
 from trainer_modules import contract as c
 from trainer_modules import features as f
-from trainer_modules import ranking, ranking_data
+from trainer_modules import fit_pairs, ranking, ranking_data
 
 import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
 
@@ -27,6 +28,8 @@ class RankingFamilySuite:
     hyperparameters: dict
     learns_taste = True
     """Whether it finds who likes which colour; biases cannot."""
+    continues = False
+    """Whether a warm start can begin with it."""
 
     @pytest.fixture(scope="class")
     def config(self):
@@ -117,6 +120,14 @@ class RankingFamilySuite:
         for row in rows:
             assert 0.0 < float(row["train_rmse"]) < 3.0 and int(row["epoch"]) > 0
             assert (0.0 < float(row["eval_rmse"]) < 3.5) if row["phase"] == "tuning" else row["eval_rmse"] == ""
+
+    def test_it_tells_which_rows_it_was_fitted_on(self, model_path, star_world):
+        """A model that cannot tell is shown beside its successor, and no gate."""
+        users = {user for user, *_ in star_world.ratings}
+        rows = [f"{user}\t{row[0]}".encode() for user in users for row in past_of(star_world, user, f.FIT_SPLITS)]
+        model_uri = pathlib.Path(model_path).parent
+        assert fit_pairs.read(str(model_uri)).tolist() == sorted(fit_pairs.hashes(np.array(rows)).tolist())
+        assert (model_uri / "Warm-start").is_dir() is self.continues
 
     def test_an_unknown_hyperparameter_is_named(self):
         with pytest.raises(ValueError, match="no hyperparameter learning_rat"):

@@ -5,13 +5,15 @@
         hyperparameters = {"num_epochs": 3}
 """
 
+import pathlib
+
 import numpy as np
 import pytest
 import toy_world
 from conftest import RETRIEVAL_CONFIG
 
 from trainer_modules import contract as c
-from trainer_modules import retrieval, retrieval_data
+from trainer_modules import fit_pairs, retrieval, retrieval_data
 
 import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
 
@@ -25,6 +27,8 @@ def movies(answer):
 class RetrievalFamilySuite:
     family: str
     hyperparameters: dict
+    continues = False
+    """Whether a warm start can begin with it."""
 
     def world(self, checkerboard):
         """What the family is trained on; a family that learns from stars alone brings its own."""
@@ -168,6 +172,15 @@ class RetrievalFamilySuite:
     def test_an_unknown_hyperparameter_is_named(self):
         with pytest.raises(ValueError, match="no hyperparameter learning_rat"):
             retrieval.FAMILIES[self.family](None, {"learning_rat": 1.0}, 1)
+
+    def test_it_tells_which_rows_it_was_fitted_on(self, model_path, states):
+        """A model that cannot tell is shown beside its successor, and no gate."""
+        fitted = [
+            f"{user}\t{row[0]}".encode() for user, rows in states.items() for row in rows if row[4] in KNOWN_SPLITS
+        ]
+        model_uri = pathlib.Path(model_path).parent
+        assert fit_pairs.read(str(model_uri)).tolist() == sorted(fit_pairs.hashes(np.array(fitted)).tolist())
+        assert (model_uri / "Warm-start").is_dir() is self.continues
 
 
 def with_the_other_colour_disliked(checkerboard):

@@ -62,7 +62,7 @@ def test_two_workers_train_one_model_and_the_chief_exports_it(artifacts, tmp_pat
     assert not folders[1].exists(), "the chief alone exports"
     for name in ("retrieval", "ranking"):
         assert (folders[0] / name / "Format-Serving" / "saved_model.pb").is_file()
-        assert (folders[0] / name / "Warm-start" / "fit_pairs.npy").is_file()
+        assert (folders[0] / name / "Fit-rows" / "fit_pairs.npy").is_file()
         assert tf.saved_model.load(str(folders[0] / name / "Format-Serving")).signatures
 
     [alone] = map(figures, train(artifacts, [tmp_path / "alone"], [{}]))

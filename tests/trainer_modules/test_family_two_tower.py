@@ -7,3 +7,4 @@ from retrieval_family_suite import RetrievalFamilySuite
 class TestTwoTower(RetrievalFamilySuite):
     family = "two_tower"
     hyperparameters = RETRIEVAL_CONFIG["hyperparameters"]
+    continues = True

@@ -8,3 +8,4 @@ class TestDeep(RankingFamilySuite):
     hyperparameters = {  # noqa: RUF012
         "batch_size": 32, "max_epochs": 8, "learning_rate": 0.02, "factor_l2": 1.0, "bias_l2": 1.0,
     }  # fmt: skip
+    continues = True
