@@ -23,10 +23,9 @@ from collections.abc import Callable
 
 SIZES = (10_000, 100_000, 1_000_000)
 DIMENSION, K, NUM_QUERIES, SEED = 64, 100, 200, 7
-PROBES = (8, 16, 32, 64)
-LIBRARIES = ("scann 100", "scann 300", "annoy 2000", "annoy 20000")
-"""ScaNN with so many candidates rescored, Annoy with so many nodes looked into."""
-WAYS = ("exact", *(f"inverted_file {probes}" for probes in PROBES), *LIBRARIES)
+WAYS = {"exact": (0,), "inverted_file": (8, 16, 32, 64), "scann": (100, 300), "annoy": (2000, 20_000)}
+"""Each index is built once and asked with these settings: cells that the inverted file looks into, candidates that
+ScaNN scores again, nodes that Annoy looks into."""
 
 
 def vectors(num_candidates: int):
@@ -49,9 +48,8 @@ def vectors(num_candidates: int):
 
 
 def finder(way: str, candidates) -> Callable:
-    """Builds the index; what it gives takes a query [D] and gives the positions of the best K."""
-    kind, _, setting = way.partition(" ")
-    if kind in ("exact", "inverted_file"):
+    """Builds the index; what it gives takes a setting, and that gives what takes a query [D] to its best positions."""
+    if way in ("exact", "inverted_file"):
         import numpy as np
 
         from trainer_modules import inverted_file, top_k
@@ -60,18 +58,21 @@ def finder(way: str, candidates) -> Callable:
 
         stored = tf.Variable(candidates)
         k, nothing = tf.constant([K]), tf.fill([1, 1], -1)
-        if kind == "exact":
-            def best(query):
-                return top_k.top_k(top_k.mask(tf.matmul(query, stored, transpose_b=True), nothing), k).position
-        else:
-            index = inverted_file.InvertedFile(candidates, 0, int(setting))
+        index = inverted_file.InvertedFile(candidates, 0, 0) if way == "inverted_file" else None
 
-            def best(query):
-                return index(query, stored, nothing, k).position
+        def exact(query):
+            return top_k.top_k(top_k.mask(tf.matmul(query, stored, transpose_b=True), nothing), k).position
 
-        compiled = tf.function(best, input_signature=[tf.TensorSpec([None, DIMENSION], tf.float32)], autograph=False)
-        return lambda query: np.asarray(compiled(query[None]))[0]
-    if kind == "scann":
+        def asked_with(probes: int) -> Callable:
+            if index is not None:
+                index.num_probes = probes  # read when the function is traced
+            best = exact if index is None else lambda query: index(query, stored, nothing, k).position
+            query = tf.TensorSpec([None, DIMENSION], tf.float32)
+            compiled = tf.function(best, input_signature=[query], autograph=False).get_concrete_function()
+            return lambda query: np.asarray(compiled(tf.constant(query[None])))[0]
+
+        return asked_with
+    if way == "scann":
         import scann
 
         leaves = round(len(candidates) ** 0.5)
@@ -79,10 +80,10 @@ def finder(way: str, candidates) -> Callable:
             scann.scann_ops_pybind.builder(candidates, K, "dot_product")
             .tree(leaves, max(1, leaves // 16), training_sample_size=min(len(candidates), 250_000))
             .score_ah(2, anisotropic_quantization_threshold=0.2)
-            .reorder(int(setting))
+            .reorder(max(WAYS["scann"]))
             .build()
         )
-        return lambda query: built.search(query)[0]
+        return lambda rescored: lambda query: built.search(query, pre_reorder_num_neighbors=rescored)[0]
     import annoy
 
     built = annoy.AnnoyIndex(DIMENSION, "dot")
@@ -90,11 +91,11 @@ def finder(way: str, candidates) -> Callable:
     for item, vector in enumerate(candidates):
         built.add_item(item, vector)
     built.build(50, n_jobs=1)
-    return lambda query: built.get_nns_by_vector(query, K, search_k=int(setting))
+    return lambda nodes: lambda query: built.get_nns_by_vector(query, K, search_k=nodes)
 
 
-def measure(way: str, num_candidates: int) -> dict:
-    """One way at one size, in this process."""
+def measure(way: str, num_candidates: int) -> list[dict]:
+    """One way at one size with each of its settings, in this process."""
     import numpy as np
 
     candidates, queries = vectors(num_candidates)
@@ -104,22 +105,26 @@ def measure(way: str, num_candidates: int) -> dict:
     try:
         finder(way, candidates[:5000])  # imports; 70 cells, more than any number of probes
         begun = time.process_time()
-        find = finder(way, candidates)
+        asked_with = finder(way, candidates)
     except ImportError as error:
-        extra = f"pip install 'movierec[{way.split()[0]}]'"
-        return {"way": way, "num_candidates": num_candidates, "missing": f"{error.name} is not installed: {extra}"}
+        missing = f"{error.name} is not installed: pip install 'movierec[{way}]'"
+        return [{"way": way, "num_candidates": num_candidates, "missing": missing}]
     build_s = time.process_time() - begun
-    for query in queries[:10]:
-        find(query)
-    begun = time.process_time()
-    found = [find(query) for query in queries]
-    query_ms = 1000 * (time.process_time() - begun) / len(queries)
-    recall = float(np.mean([len(np.intersect1d(own, all_of)) / K for own, all_of in zip(found, best, strict=True)]))
-    return {
-        "way": way, "num_candidates": num_candidates, "recall_at_100": round(recall, 4),
-        "build_cpu_s": round(build_s, 2), "query_cpu_ms": round(query_ms, 4),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }  # fmt: skip
+    results = []
+    for setting in WAYS[way]:
+        find = asked_with(setting)
+        for query in queries[:10]:
+            find(query)
+        begun = time.process_time()
+        found = [find(query) for query in queries]
+        query_ms = 1000 * (time.process_time() - begun) / len(queries)
+        recall = np.mean([len(np.intersect1d(own, all_of)) / K for own, all_of in zip(found, best, strict=True)])
+        results.append({
+            "way": f"{way} {setting}" if setting else way, "num_candidates": num_candidates,
+            "recall_at_100": round(float(recall), 4), "build_cpu_s": round(build_s, 2),
+            "query_cpu_ms": round(query_ms, 4), "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        })  # fmt: skip
+    return results
 
 
 def table(results: list[dict]) -> str:
@@ -158,8 +163,10 @@ def main() -> None:
             done = subprocess.run(command, env={**os.environ, **one_thread}, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(f"{way} at {size} failed:\n{done.stderr[-3000:]}")
-            results.append(json.loads(done.stdout.splitlines()[-1]))
-            print(table(results).splitlines()[-1], flush=True)
+            of_way = json.loads(done.stdout.splitlines()[-1])
+            exact = [one for one in results if one["way"] == "exact"]
+            results += of_way
+            print("\n".join(table([*exact, *of_way]).splitlines()[-len(of_way):]), flush=True)
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, cwd=pathlib.Path(__file__).parent).stdout.strip()
     about = {
