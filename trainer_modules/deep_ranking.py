@@ -1,103 +1,30 @@
-"""The ranking family "deep": biases and factors, what the user's history says, and the most similar movies in it.
-
-stars = mean + b_u + b_i + p_u . q_i + s sum_j a_ij e_j, where
-
-* b_u, p_u add up what the user id, age, gender and occupation say; b_i, q_i the movie id, genres and year of release;
-* p_u also has |H|^-1/2 sum over the history H of w_j (e_j x_j + y_j): the explicit and the implicit half of SVD++
-  (Koren, Factorization meets the neighborhood, KDD 2008), e_j = r_j - mean - b_j being how much better than usual the
-  user liked movie j, and w_j depending on how long before the newest item j was rated;
-* a_ij is a softmax over k_i . k_j + recency_j: attention to the movies of the history that are like the candidate,
-  one more place in it standing for none of them.
+"""The ranking family "deep": biases and factors, what the user's history says, the most similar movies in it, time, and
+cross layers over all of these. The formula is deep_scoring's; here its tables are learned.
 
 Ids are dropped at random in training, so the rows of OOV_INDEX are learned: an unknown user is scored from the history
-and facts, an unknown movie from genres and year.
+and facts, an unknown movie from genres and year. Whose history is dropped loses the time with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from trainer_modules import deep_scoring as scoring
 from trainer_modules import features as f
 from trainer_modules import hyperparameters, inputs, ranking_training
+from trainer_modules.deep_scoring import ATTENTION, MEAN, RECENCY
 from trainer_modules.listwise import listwise_loss
-from trainer_modules.ranking_data import FACTS, RankingData, Rows
+from trainer_modules.ranking_data import FACTS, TIMES, RankingData, Rows
 from trainer_modules.ranking_scorer import Fitted
 from trainer_modules.warm_start import Weights, vocabulary_keys
 
-Tables = Mapping[str, tf.Tensor | tf.Variable]
-"""What scoring reads, by name: one row per index of the feature the table is named after."""
-
 _GENRES, _YEAR, _HISTORY = "genres", "year", "history"
-_HISTORY_BIAS, _HISTORY_KEY, _EXPLICIT, _IMPLICIT = "history_bias", "history_key", "explicit", "implicit"
-_MEAN, _RECENCY, _ATTENTION = "mean", "recency", "attention"
 _MOVIE = f.MOVIE_INDEX.name
-
-
-class Query(NamedTuple):
-    """What is known of B users, each with H history rows, D factors and A numbers in a key."""
-
-    bias: tf.Tensor
-    """[B, 1], stars."""
-    factors: tf.Tensor
-    """[B, D]."""
-    is_row: tf.Tensor
-    """bool [B, H], False where padded."""
-    residual: tf.Tensor
-    """[B, H], stars above what the movie usually gets; 0 where padded."""
-    key: tf.Tensor
-    """[B, H, A]."""
-    recency: tf.Tensor
-    """[B, H], added to the similarity of keys."""
-
-
-def query_of(tables: Tables, features: Mapping[str, tf.Tensor]) -> Query:
-    """Looks up what is known of the users.
-
-    Args:
-      tables: from DeepRanking.tables.
-      features: those of ranking_data.QUERY: [B] and [B, H].
-    """
-    user = sum(tf.gather(tables[name], features[name]) for name in (f.USER_INDEX.name, *_names(FACTS)))
-    bias, factors = user[:, :1], user[:, 1:]
-    movie, age = features[f.HISTORY_MOVIE_INDEX.name], features[f.HISTORY_AGE_BUCKET.name]
-    is_row = movie != f.PADDING_INDEX
-    usual = tables[_MEAN] + tf.gather(tables[_HISTORY_BIAS], movie)
-    residual = tf.where(is_row, features[f.HISTORY_RATING.name] - usual, 0.0)
-    log_weight, recency = tf.unstack(tf.gather(tables[_RECENCY], age), axis=-1)
-    num_rows = tf.reduce_sum(tf.cast(is_row, tf.float32), axis=1, keepdims=True)
-    weight = tf.where(is_row, tf.exp(log_weight), 0.0) * tf.math.rsqrt(1.0 + num_rows)
-    factors += tf.einsum("bh,bhd->bd", weight * residual, tf.gather(tables[_EXPLICIT], movie))
-    factors += tf.einsum("bh,bhd->bd", weight, tf.gather(tables[_IMPLICIT], movie))
-    return Query(bias, factors, is_row, residual, tf.gather(tables[_HISTORY_KEY], movie), recency)
-
-
-def stars_of(tables: Tables, query: Query, movies: tf.Tensor) -> tf.Tensor:
-    """Scores M movies for each of B users.
-
-    Args:
-      tables: from DeepRanking.tables.
-      query: what is known of the users.
-      movies: [B, M, 1 + D + A], each movie's bias, factors and key.
-
-    Returns:
-      [B, M], stars, unclipped.
-    """
-    sizes = [1, query.factors.shape[1], query.key.shape[2]]
-    bias, factors, key = tf.split(movies, sizes, axis=2)
-    none_of_them, scale = tf.unstack(tables[_ATTENTION])
-    similarity = tf.einsum("bma,bha->bmh", key, query.key) + query.recency[:, None, :]
-    similarity = tf.where(query.is_row[:, None, :], similarity, -np.inf)
-    largest = tf.maximum(tf.reduce_max(similarity, axis=2, keepdims=True), none_of_them)
-    weight = tf.exp(similarity - largest)
-    total = tf.reduce_sum(weight, axis=2) + tf.exp(none_of_them - largest[:, :, 0])
-    neighbours = tf.einsum("bmh,bh->bm", weight, query.residual) / total
-    taste = tf.einsum("bmd,bd->bm", factors, query.factors)
-    return tables[_MEAN] + query.bias + bias[:, :, 0] + taste + scale * neighbours
 
 
 class DeepRanking(tfrs.Model):
@@ -117,7 +44,7 @@ class DeepRanking(tfrs.Model):
         self._num_rows = len(rows[_MOVIE])
         self._random = tf.random.Generator.from_seed(seed)
         self._genres, self._years = _facts_by_movie_index(data)
-        self._mean = tf.Variable(np.mean(rows[f.USER_RATING.name]), trainable=False, dtype=tf.float32, name=_MEAN)
+        self._mean = tf.Variable(np.mean(rows[f.USER_RATING.name]), trainable=False, dtype=tf.float32, name=MEAN)
         random = np.random.default_rng(seed)
         d, a = settings.factors, settings.key_size
         user_scale, movie_scale = _columns((0.0, 1), (0.05, d)), _columns((0.0, 1), (0.05, d), (0.1, a))
@@ -126,8 +53,9 @@ class DeepRanking(tfrs.Model):
         self._parameters: dict[str, tf.Variable] = {}
         self._penalties: dict[str, np.ndarray] = {}
 
-        def add(name: str, num_indices: int, scale: np.ndarray, l2: np.ndarray) -> None:
-            values = random.normal(0.0, 1.0, (num_indices, len(scale))) * scale
+        def add(name: str, rows: int | tuple[int, ...], scale: np.ndarray, l2: np.ndarray) -> None:
+            shape = (*((rows,) if isinstance(rows, int) else rows), len(scale))
+            values = random.normal(0.0, 1.0, shape) * scale
             self._parameters[name] = tf.Variable(values, dtype=tf.float32, name=name)
             self._penalties[name] = l2
 
@@ -140,8 +68,18 @@ class DeepRanking(tfrs.Model):
         add(_YEAR, f.NUM_YEAR_INDICES, movie_scale, movie_l2)
         # From zero: what nothing is learned of, OOV_INDEX in a history for one, then adds nothing.
         add(_HISTORY, data.num_movies, np.zeros(2 * d), _columns((settings.history_l2, 2 * d)))
-        add(_RECENCY, f.NUM_AGE_BUCKETS, np.zeros(2), np.zeros(2))
-        self._parameters[_ATTENTION] = tf.Variable([2.0, 0.5], name=_ATTENTION)
+        add(RECENCY, f.NUM_AGE_BUCKETS, np.zeros(2), np.zeros(2))
+        if settings.time:
+            add(f.HISTORY_HOUR_INDEX.name, f.NUM_HOUR_INDICES, 0.0 * user_scale, user_l2)
+            add(f.HISTORY_WEEKDAY_INDEX.name, f.NUM_WEEKDAY_INDICES, 0.0 * user_scale, user_l2)
+        if num_layers := settings.cross_layers:
+            width, rank, l2 = 2 * d + 3, settings.cross_rank, settings.cross_l2
+            add(scoring.CROSS_IN, (num_layers, width), _columns((width**-0.5, rank)), _columns((l2, rank)))
+            add(scoring.CROSS_OUT, (num_layers, rank), _columns((rank**-0.5, width)), _columns((l2, width)))
+            add(scoring.CROSS_BIAS, (num_layers, 1), np.zeros(width), np.zeros(width))
+            # From zero, so that training begins without them.
+            add(scoring.CROSS_SCORE, width, np.zeros(1), _columns((l2, 1)))
+        self._parameters[ATTENTION] = tf.Variable([2.0, 0.5], name=ATTENTION)
         # Carried-over biases are distances from the mean they were learned with, so that is carried over, too.
         self._anchors = {id(variable): anchor for variable, anchor in data.warm_start.begin(self.named_weights)}
         self._task = tfrs.tasks.Ranking(
@@ -160,7 +98,7 @@ class DeepRanking(tfrs.Model):
         }  # fmt: skip
         output = self._data.transform_output
         keys = {name: vocabulary_keys(output, vocabulary) for name, vocabulary in vocabularies.items()}
-        return Weights({**self._parameters, _MEAN: self._mean}, keys)
+        return Weights({**self._parameters, MEAN: self._mean}, keys)
 
     def tables(self) -> dict[str, tf.Tensor]:
         """What query_of and stars_of read, from the parameters as they are now."""
@@ -168,8 +106,11 @@ class DeepRanking(tfrs.Model):
         movies = parameters[_MOVIE] + self._facts_of_movies(self._genres, self._years)
         bias, _, key = tf.split(movies, [1, self._settings.factors, self._settings.key_size], axis=1)
         explicit, implicit = tf.split(parameters[_HISTORY], 2, axis=1)
-        of_history = {_HISTORY_BIAS: bias[:, 0], _HISTORY_KEY: key, _EXPLICIT: explicit, _IMPLICIT: implicit}
-        return {**parameters, **of_history, _MEAN: tf.convert_to_tensor(self._mean)}
+        of_history = {
+            scoring.HISTORY_BIAS: bias[:, 0], scoring.HISTORY_KEY: key, scoring.EXPLICIT: explicit,
+            scoring.IMPLICIT: implicit,
+        }  # fmt: skip
+        return {**parameters, **of_history, MEAN: tf.convert_to_tensor(self._mean)}
 
     def movie_vectors(self, movie_index: np.ndarray, genres: np.ndarray, year_index: np.ndarray) -> tf.Tensor:
         """[N], [N, G] and [N] of the catalog -> [N, 1 + D + A]: bias, factors and key."""
@@ -180,18 +121,21 @@ class DeepRanking(tfrs.Model):
         settings, tables = self._settings, self.tables()
         user, movie = features[f.USER_INDEX.name], features[_MOVIE]
         facts = {name: features[name] for name in _names(FACTS)}
+        times = {name: features[name] for name in _names(TIMES)}
         history, movie_id = features[f.HISTORY_MOVIE_INDEX.name], movie
         if training:
             user = self._dropped(user, settings.user_dropout, f.OOV_INDEX)
             movie_id = self._dropped(movie, settings.movie_dropout, f.OOV_INDEX)
-            history = self._dropped(history, settings.history_dropout, f.PADDING_INDEX)
+            has_history = self._random.uniform(tf.shape(user)) >= settings.history_dropout
+            history = tf.where(has_history[:, None], history, f.PADDING_INDEX)
+            times = {name: tf.where(has_history, index, f.OOV_INDEX) for name, index in times.items()}
             is_kept = self._random.uniform(tf.shape(user)) >= settings.fact_dropout
             facts = {name: tf.where(is_kept, index, f.OOV_INDEX) for name, index in facts.items()}
-        seen = {**features, **facts, f.USER_INDEX.name: user, f.HISTORY_MOVIE_INDEX.name: history}
+        seen = {**features, **facts, **times, f.USER_INDEX.name: user, f.HISTORY_MOVIE_INDEX.name: history}
         # A dropped id leaves the movie its genres and year.
         side = tf.gather(self._facts_of_movies(self._genres, self._years), movie)
         movies = side + tf.gather(tables[_MOVIE], movie_id)
-        return stars_of(tables, query_of(tables, seen), movies[:, None, :])[:, 0]
+        return scoring.stars_of(tables, scoring.query_of(tables, seen), movies[:, None, :])[:, 0]
 
     def compute_loss(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean squared error in stars; clipped to the rating range, as served, unless training.
@@ -211,9 +155,8 @@ class DeepRanking(tfrs.Model):
         return tf.matmul(genres, self._parameters[_GENRES]) + tf.gather(self._parameters[_YEAR], year_index)
 
     def _dropped(self, index: tf.Tensor, rate: float, instead: int) -> tf.Tensor:
-        """Replaces whole rows of [R] or [R, H] at random."""
-        shape = tf.concat([tf.shape(index)[:1], tf.ones_like(tf.shape(index)[1:])], axis=0)
-        return tf.where(self._random.uniform(shape) < rate, tf.constant(instead, index.dtype), index)
+        """Replaces a share of [R] at random."""
+        return tf.where(self._random.uniform(tf.shape(index)) < rate, tf.constant(instead, index.dtype), index)
 
     def _penalty(self) -> tf.Tensor:
         costs = []
@@ -245,7 +188,8 @@ class DeepScorer(tf.Module):
     def __call__(self, query: Mapping[str, tf.Tensor], position: tf.Tensor) -> tf.Tensor:
         """ranking_scorer.Scorer: [B] and [B, H], int32 [B, M] -> stars [B, M]."""
         row = tf.where(position >= 0, position, self._num_movies)
-        return stars_of(self._tables, query_of(self._tables, query), tf.gather(self._movies, row))
+        movies = tf.gather(self._movies, row)
+        return scoring.stars_of(self._tables, scoring.query_of(self._tables, query), movies)
 
 
 def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:

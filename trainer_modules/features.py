@@ -104,6 +104,12 @@ HISTORY_MOVIE_INDEX = Feature("history_movie_index", "int64", shape=(HISTORY_LEN
 HISTORY_AGE_BUCKET = Feature("history_age_bucket", "int64", shape=(HISTORY_LENGTH,))
 """floor(log2(1 + seconds before the newest history item)), 0 to NUM_AGE_BUCKETS - 1; 0 where padded."""
 NUM_AGE_BUCKETS = 32
+HISTORY_HOUR_INDEX = Feature("history_hour_index", "int64")
+"""When the newest history item was rated: FIRST_INDEX + the three hours of the day, UTC; OOV_INDEX: no history."""
+NUM_HOUR_INDICES = FIRST_INDEX + 8
+HISTORY_WEEKDAY_INDEX = Feature("history_weekday_index", "int64")
+"""The same of the day of the week, from FIRST_INDEX: Monday, UTC."""
+NUM_WEEKDAY_INDICES = FIRST_INDEX + 7
 MOVIE_GENRE_INDEX = Feature("movie_genre_index", "int64", shape=None)
 MOVIE_YEAR_INDEX = Feature("movie_year_index", "int64")
 """Release years in bins of five, from the "(1994)" at a title's end; OOV_INDEX where there is none."""

@@ -53,6 +53,14 @@ class DeepRanking(RankingTraining):
     """The same for what each movie of the history adds to the user's vector."""
     key_l2: float = 5.0
     """The same for the keys."""
+    time: bool = False
+    """Whether the hour and weekday of the newest history row speak too. Beyond noise they did not help on eval."""
+    cross_layers: int = 2
+    """Layers that cross everything known of user and movie with everything else; 0: none."""
+    cross_rank: int = 16
+    """Rank of a layer's matrix."""
+    cross_l2: float = 5.0
+    """What |weights|^2 of the layers cost."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,8 @@ which several movies share counts them in the catalog."""
 
 FIRST_YEAR_BIN = 1890
 YEARS_PER_BIN = 5
+_WEEKDAY_OF_1970 = 3
+"""1970 began on a Thursday; Monday is 0."""
 _YEAR = r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$"
 """The "(1994)", "(1994-)" or "(1994-1996)" that ends a title."""
 
@@ -33,7 +35,8 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor | tf.SparseTensor]) -> dict[str
     """
     user_id, movie_id = inputs[f.USER_ID.name], inputs[f.MOVIE_ID.name]
     history_movie_id = inputs[f.HISTORY_MOVIE_ID.name]
-    timestamp = inputs[f.TIMESTAMP.name]
+    timestamp, is_item = inputs[f.TIMESTAMP.name], history_movie_id != ""
+    hour_index, weekday_index = hour_and_weekday_index(inputs[f.HISTORY_TIMESTAMP.name], is_item)
 
     movies = _vocabulary(movie_id, f.MOVIE_VOCABULARY)
     users = _vocabulary(user_id, f.USER_VOCABULARY)
@@ -42,7 +45,9 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor | tf.SparseTensor]) -> dict[str
         f.MOVIE_INDEX.name: _index(movie_id, movies),
         f.HISTORY_MOVIE_INDEX.name: _padded_index(history_movie_id, movies),
         f.HISTORY_RATING.name: inputs[f.HISTORY_RATING.name],
-        f.HISTORY_AGE_BUCKET.name: age_bucket(inputs[f.HISTORY_TIMESTAMP.name], history_movie_id != ""),
+        f.HISTORY_AGE_BUCKET.name: age_bucket(inputs[f.HISTORY_TIMESTAMP.name], is_item),
+        f.HISTORY_HOUR_INDEX.name: hour_index,
+        f.HISTORY_WEEKDAY_INDEX.name: weekday_index,
         f.MOVIE_GENRE_INDEX.name: _genre_index(inputs[f.MOVIE_GENRES.name]),
         f.MOVIE_YEAR_INDEX.name: year_index(inputs[f.MOVIE_TITLE.name]),
         f.MOVIE_WORD_INDEX.name: _word_index(inputs[f.MOVIE_TITLE.name]),
@@ -70,6 +75,18 @@ def age_bucket(timestamp: tf.Tensor, is_movie: tf.Tensor) -> tf.Tensor:
     # Counting powers of two is exact where a logarithm in floating point is not.
     powers = [2.0**i for i in range(1, f.NUM_AGE_BUCKETS)]
     return tf.cast(tf.raw_ops.Bucketize(input=tf.cast(gap_s + 1, tf.float64), boundaries=powers), tf.int64)
+
+
+def hour_and_weekday_index(timestamp: tf.Tensor, is_item: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """When the newest item of a history was rated: int64 [B, H] and bool [B, H], as age_bucket's -> int64 [B] each."""
+    newest = tf.reduce_max(tf.where(is_item, timestamp, timestamp.dtype.min), axis=1)
+    has_any = tf.reduce_any(is_item, axis=1)
+    hours = newest // 3600
+    weekday = (hours // 24 + _WEEKDAY_OF_1970) % 7
+    return (
+        tf.where(has_any, f.FIRST_INDEX + hours % 24 // 3, f.OOV_INDEX),
+        tf.where(has_any, f.FIRST_INDEX + weekday, f.OOV_INDEX),
+    )
 
 
 def title_words(title: tf.Tensor) -> tf.RaggedTensor:

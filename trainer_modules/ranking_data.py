@@ -18,9 +18,12 @@ if TYPE_CHECKING:  # TFX takes long to import
 
 QUERY = (
     f.USER_INDEX, f.USER_AGE_INDEX, f.USER_GENDER_INDEX, f.USER_OCCUPATION_INDEX,
-    f.HISTORY_MOVIE_INDEX, f.HISTORY_RATING, f.HISTORY_AGE_BUCKET,
+    f.HISTORY_MOVIE_INDEX, f.HISTORY_RATING, f.HISTORY_AGE_BUCKET, f.HISTORY_HOUR_INDEX, f.HISTORY_WEEKDAY_INDEX,
 )  # fmt: skip
 """What a ranking model may know of the user: [R] each, the history's [R, HISTORY_LENGTH]."""
+TIMES = (f.HISTORY_HOUR_INDEX, f.HISTORY_WEEKDAY_INDEX)
+"""When the user was last here. Of the signatures rank_for_history alone is told what time it is, and clients tell it
+that of the newest row: so that is what training sees, too."""
 FACTS = (f.USER_AGE_INDEX, f.USER_GENDER_INDEX, f.USER_OCCUPATION_INDEX)
 COLUMNS = (*QUERY, f.MOVIE_INDEX, f.USER_RATING)
 

@@ -69,7 +69,8 @@ class RankingModel(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """The caller's rows decide; of what is stored only the user's facts are used.
 
-        No family asks yet what time it is: the age of a history item counts from its newest one.
+        No family asks what time it is: the age of a history item counts from its newest one, whose hour and weekday
+        stand for the request's, so that all signatures agree.
         """
         user_id, history_movie_id, history_rating, history_timestamp, _, movie_id = checked(
             user_id=user_id,

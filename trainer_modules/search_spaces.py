@@ -54,6 +54,7 @@ _RANKING: dict[str, Space] = {
         "factor_l2": Range(5.0, 80.0, log=True),
         "history_l2": Range(8.0, 120.0, log=True),
         "history_dropout": Range(0.0, 0.4),
+        "cross_l2": Range(1.0, 20.0, log=True),
     },
     "factorization_machine": _SAMPLED,
     "matrix_factorization": _SAMPLED,

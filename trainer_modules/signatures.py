@@ -161,7 +161,8 @@ class TransformedQuery(tf.Module):
 
         Returns:
           The newest HISTORY_LENGTH rows, [B, HISTORY_LENGTH], padded on the left; and the transform graph's user_index
-          [B], history_movie_index and history_age_bucket [B, HISTORY_LENGTH].
+          [B], history_movie_index and history_age_bucket [B, HISTORY_LENGTH], history_hour_index and
+          history_weekday_index [B].
         """
         rows = newest(history, f.HISTORY_LENGTH)
         movie_id = self._names.answer(TopK(rows.position, rows.rating))[c.MOVIE_ID]
@@ -170,9 +171,11 @@ class TransformedQuery(tf.Module):
             f.HISTORY_MOVIE_ID.name: movie_id,
             f.HISTORY_TIMESTAMP.name: rows.timestamp,
         }
-        wanted = (f.USER_INDEX.name, f.HISTORY_MOVIE_INDEX.name, f.HISTORY_AGE_BUCKET.name)
+        wanted = (
+            f.USER_INDEX, f.HISTORY_MOVIE_INDEX, f.HISTORY_AGE_BUCKET, f.HISTORY_HOUR_INDEX, f.HISTORY_WEEKDAY_INDEX,
+        )  # fmt: skip
         transformed = self._transform(raw)
-        return rows, {name: transformed[name] for name in wanted}
+        return rows, {feature.name: transformed[feature.name] for feature in wanted}
 
 
 def seen_positions(history: History) -> tf.Tensor:

@@ -1,5 +1,7 @@
 """What the transform graph makes of raw features: whole examples, parts of them, and what it has never seen."""
 
+import datetime
+
 import numpy as np
 import pytest
 import toy_world
@@ -16,7 +18,7 @@ INDICES = {
     for feature in (
         f.USER_INDEX, f.MOVIE_INDEX, f.HISTORY_MOVIE_INDEX, f.HISTORY_AGE_BUCKET, f.MOVIE_GENRE_INDEX,
         f.MOVIE_YEAR_INDEX, f.MOVIE_WORD_INDEX, f.USER_AGE_INDEX, f.USER_GENDER_INDEX, f.USER_OCCUPATION_INDEX,
-        f.TIME_BUCKET, f.USER_RATING, f.TIMESTAMP, f.HISTORY_RATING,
+        f.HISTORY_HOUR_INDEX, f.HISTORY_WEEKDAY_INDEX, f.TIME_BUCKET, f.USER_RATING, f.TIMESTAMP, f.HISTORY_RATING,
     )
 }  # fmt: skip
 
@@ -141,6 +143,18 @@ def test_a_history_alone_as_a_client_sends_it(layer):
     assert result[f.HISTORY_MOVIE_INDEX.name].numpy()[0, :pad].max() == f.PADDING_INDEX
     assert result[f.HISTORY_MOVIE_INDEX.name].numpy()[0, -2] == f.OOV_INDEX
     assert result[f.HISTORY_AGE_BUCKET.name].numpy()[0].tolist() == [0] * pad + [3, 1, 0]
+
+
+def test_hour_and_weekday_are_those_of_the_newest_item():
+    times = ("1970-01-01T00:00", "1998-03-07T23:59", "2026-11-22T12:00", "1969-12-31T02:59")
+    moments = [datetime.datetime.fromisoformat(f"{time}:00+00:00") for time in times]
+    timestamp = np.array([[0, int(moment.timestamp()) - 90_000, int(moment.timestamp())] for moment in moments])
+    is_item = np.array([[False, True, True]] * len(times))
+    hour, weekday = preprocessing.hour_and_weekday_index(tf.constant(timestamp), tf.constant(is_item))
+    assert hour.numpy().tolist() == [f.FIRST_INDEX + moment.hour // 3 for moment in moments]
+    assert weekday.numpy().tolist() == [f.FIRST_INDEX + moment.weekday() for moment in moments]
+    for unknown in preprocessing.hour_and_weekday_index(tf.constant(timestamp), tf.zeros_like(is_item)):
+        assert unknown.numpy().tolist() == [f.OOV_INDEX] * len(times)
 
 
 def test_age_bucket_is_exact_at_every_power_of_two():

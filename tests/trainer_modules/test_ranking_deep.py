@@ -5,10 +5,14 @@ import types
 import numpy as np
 import pytest
 
-from trainer_modules import deep_ranking, hyperparameters, inputs, ranking_data, ranking_training
+from trainer_modules import deep_ranking, deep_scoring, hyperparameters, inputs, ranking_data, ranking_training
 from trainer_modules import features as f
 
+import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
+import tensorflow_recommenders as tfrs  # isort: skip
+
 NUM_USERS, NUM_MOVIES, NUM_GENRES, H = 30, 20, 4, f.HISTORY_LENGTH
+ALL_PARTS = {"factors": 4, "key_size": 3, "time": True, "cross_layers": 2, "cross_rank": 5}
 SETTINGS = {"factors": 4, "key_size": 3, "batch_size": 64, "max_epochs": 2}
 
 
@@ -24,6 +28,8 @@ def random_rows(num_rows, seed):
         f.HISTORY_MOVIE_INDEX.name: history,
         f.HISTORY_RATING.name: np.where(history > 0, random.integers(1, 6, history.shape), 0).astype(np.float32),
         f.HISTORY_AGE_BUCKET.name: np.where(history > 0, random.integers(0, f.NUM_AGE_BUCKETS, history.shape), 0),
+        f.HISTORY_HOUR_INDEX.name: random.integers(1, f.NUM_HOUR_INDICES, num_rows),
+        f.HISTORY_WEEKDAY_INDEX.name: random.integers(1, f.NUM_WEEKDAY_INDICES, num_rows),
         f.MOVIE_INDEX.name: random.integers(1, NUM_MOVIES, num_rows),
         f.USER_RATING.name: random.integers(1, 6, num_rows).astype(np.float32),
     }
@@ -53,8 +59,8 @@ def data():
 
 @pytest.fixture(scope="module")
 def model(data):
-    """Untrained, but with no parameter left at zero."""
-    model = deep_ranking.DeepRanking(data, data.train, hyperparameters.DeepRanking(factors=4, key_size=3), seed=1)
+    """Untrained, but with every part, and with no parameter left at zero."""
+    model = deep_ranking.DeepRanking(data, data.train, hyperparameters.DeepRanking(**ALL_PARTS), seed=1)
     random = np.random.default_rng(3)
     for variable in model.trainable_variables:
         variable.assign(random.normal(0, 0.3, variable.shape))
@@ -65,7 +71,10 @@ def stars_in_numpy(model, data, rows, n):
     """The formula of the module's docstring for one row, written down once more, term by term."""
     parameter = {variable.name.split(":")[0]: variable.numpy() for variable in model.trainable_variables}
     d, mean = 4, data.train[f.USER_RATING.name].mean()
-    facts = (f.USER_INDEX, f.USER_AGE_INDEX, f.USER_GENDER_INDEX, f.USER_OCCUPATION_INDEX)
+    facts = (
+        f.USER_INDEX, f.USER_AGE_INDEX, f.USER_GENDER_INDEX, f.USER_OCCUPATION_INDEX, f.HISTORY_HOUR_INDEX,
+        f.HISTORY_WEEKDAY_INDEX,
+    )  # fmt: skip
     user = sum(parameter[fact.name][rows[fact.name][n]] for fact in facts)
 
     def movie_of(index):
@@ -86,7 +95,14 @@ def stars_in_numpy(model, data, rows, n):
         taste += np.exp(log_weight) * (residual * explicit + implicit) / (1 + len(history)) ** 0.5
         weight = np.exp(movie[1 + d :] @ movie_of(index)[1 + d :] + recency)
         attention, total = attention + weight * residual, total + weight
-    return mean + user[0] + movie[0] + taste @ movie[1 : 1 + d] + parameter["attention"][1] * attention / total
+    neighbours = attention / total
+    first = np.concatenate([user[:1], taste, movie[: 1 + d], [neighbours]])
+    crossed = first
+    for layer in range(2):
+        inwards, outwards, bias = (parameter[name][layer] for name in ("cross_in", "cross_out", "cross_bias"))
+        crossed = first * (crossed @ inwards @ outwards + bias[0]) + crossed
+    by_cross = crossed @ parameter["cross_score"][:, 0]
+    return mean + user[0] + movie[0] + taste @ movie[1 : 1 + d] + parameter["attention"][1] * neighbours + by_cross
 
 
 def test_stars_are_the_formula(model, data):
@@ -104,6 +120,29 @@ def test_the_scorer_says_what_the_model_says(model, data):
     of_rows = stars[np.arange(12), rows[f.MOVIE_INDEX.name] - 1]
     known = rows[f.MOVIE_INDEX.name] > f.OOV_INDEX
     np.testing.assert_allclose(of_rows[known], model(rows).numpy()[known], rtol=1e-4, atol=1e-4)
+
+
+def test_a_cross_layer_is_that_of_tensorflow_recommenders(model):
+    first = np.random.default_rng(11).normal(size=(3, 2 * 4 + 3)).astype(np.float32)
+    tables, last = model.tables(), first
+    for layer in range(2):
+        cross = tfrs.layers.dcn.Cross(projection_dim=5)
+        cross.build(first.shape)
+        cross(first, last)
+        inwards, outwards, bias = (tables[name][layer].numpy() for name in ("cross_in", "cross_out", "cross_bias"))
+        cross.set_weights([inwards, outwards, bias[0]])
+        last = cross(first, last)
+    found = deep_scoring.crossed(tables, tf.constant(first)[:, None])[:, 0]
+    np.testing.assert_allclose(found, last, rtol=1e-4, atol=1e-5)
+
+
+def test_without_time_and_cross_layers_their_tables_are_not_there(data):
+    model = deep_ranking.DeepRanking(data, data.train, hyperparameters.DeepRanking(time=False, cross_layers=0), seed=1)
+    assert not [name for name in model.tables() if "hour" in name or "weekday" in name or "cross" in name]
+    rows = random_rows(12, 12)
+    before = model(rows).numpy()
+    rows[f.HISTORY_HOUR_INDEX.name][:], rows[f.HISTORY_WEEKDAY_INDEX.name][:] = f.OOV_INDEX, f.OOV_INDEX
+    np.testing.assert_array_equal(model(rows), before)
 
 
 def test_a_movie_without_fit_rows_is_told_apart_by_its_facts_alone(model, data):
@@ -137,21 +176,21 @@ def test_eval_loss_is_of_clipped_stars(data):
 
 def test_training_drops_ids_histories_and_facts(data):
     settings = hyperparameters.DeepRanking(
-        user_dropout=1.0, fact_dropout=1.0, movie_dropout=1.0, history_dropout=1.0, factors=4, key_size=3
+        user_dropout=1.0, fact_dropout=1.0, movie_dropout=1.0, history_dropout=1.0, **ALL_PARTS
     )
     model = deep_ranking.DeepRanking(data, data.train, settings, seed=1)
     for variable in model.trainable_variables:
         variable.assign(np.random.default_rng(4).normal(0, 0.3, variable.shape))
     rows, blank = random_rows(12, 10), random_rows(12, 10)
     blank[f.HISTORY_MOVIE_INDEX.name][:] = f.PADDING_INDEX
-    for fact in (f.USER_INDEX, *ranking_data.FACTS):
+    for fact in (f.USER_INDEX, *ranking_data.FACTS, *ranking_data.TIMES):
         blank[fact.name][:] = f.OOV_INDEX
     without_movie = model.movie_vectors(  # what genres and year say, with the unknown movie's own row
         np.full(12, f.OOV_INDEX),
         data.catalog.genres[rows[f.MOVIE_INDEX.name] - 1], data.catalog.year_index[rows[f.MOVIE_INDEX.name] - 1],
     )  # fmt: skip
     tables = model.tables()
-    expected = deep_ranking.stars_of(tables, deep_ranking.query_of(tables, blank), without_movie[:, None])[:, 0]
+    expected = deep_scoring.stars_of(tables, deep_scoring.query_of(tables, blank), without_movie[:, None])[:, 0]
     known = rows[f.MOVIE_INDEX.name] > f.OOV_INDEX
     np.testing.assert_allclose(model(rows, training=True)[known], expected[known], rtol=1e-4, atol=1e-4)
 
@@ -172,7 +211,7 @@ def test_a_seed_decides_everything(data):
 
 
 def test_the_penalty_counts_against_the_rows(data):
-    settings = hyperparameters.DeepRanking(bias_l2=7.0, factor_l2=0.0, key_l2=0.0, history_l2=0.0)
+    settings = hyperparameters.DeepRanking(bias_l2=7.0, factor_l2=0.0, key_l2=0.0, history_l2=0.0, cross_layers=0)
     model = deep_ranking.DeepRanking(data, data.train, settings, seed=1)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
