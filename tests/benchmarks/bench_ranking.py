@@ -1,6 +1,7 @@
 """How good every ranking family is and what it costs, on ml-100k: the five official folds, and the split by time.
 
     python tests/benchmarks/bench_ranking.py [--splits fold:u1 ...] [--families bias ...] [--data-dir DIR] [--seed 7]
+        [--scratch DIR]
 
 Each split is read and transformed once by the pipeline's own components; a process for each split then fits family
 after family as the Trainer does (tuned on eval, fitted anew on train + eval) and predicts the test rows, clipped. CPU
@@ -89,7 +90,10 @@ def measure(split, families, data_dir, folder, seed):
     from trainer_modules import features as f
     from trainer_modules import inputs, ranking, ranking_data
 
-    prepare(split, data_dir, folder, seed)
+    is_prepared = folder / "prepared"
+    if not is_prepared.exists():
+        prepare(split, data_dir, folder, seed)
+        is_prepared.touch()
     files = {name: [f"{folder}/transformed_examples/Split-{name}/*"] for name in f.SPLITS}
     data = ranking_data.load(
         types.SimpleNamespace(
@@ -209,6 +213,7 @@ def main():
     parser.add_argument("--data-dir", type=pathlib.Path, default=ROOT.parent / "shared" / "data" / "ml-100k")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="raw values, JSON")
+    parser.add_argument("--scratch", type=pathlib.Path, help="where transformed data stay for another time")
     parser.add_argument("--in-folder", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.data_dir.is_dir():
@@ -220,9 +225,12 @@ def main():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     measured = []
     for split in options.splits:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, __file__, "--in-folder", folder, "--splits", split, "--seed", str(options.seed)]
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = (options.scratch or pathlib.Path(temporary)).absolute() / split.replace(":", "-")
+            folder.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, __file__, "--in-folder", str(folder), "--splits", split]
             command += ["--data-dir", str(options.data_dir.resolve()), "--families", *options.families]
+            command += ["--seed", str(options.seed)]
             # What it says on the side is shown if it fails.
             said = pathlib.Path(folder, "stderr")
             with said.open("w") as stderr:
