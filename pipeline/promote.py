@@ -40,7 +40,7 @@ def rollback(
 def _base_paths(
     root: pathlib.Path | None, address: str, server_models: str | None, credentials: grpc.ChannelCredentials | None
 ) -> dict[str, str]:
-    models = server_models or str(roots.models_path(roots.find(root)).resolve())
+    models = server_models or str(roots.models_path(roots.find_pushed(root)).resolve())
     return {name: str(pathlib.PurePosixPath(models) / name) for name in promotion.served_models(address, credentials)}
 
 

@@ -117,9 +117,25 @@ def find(root: pathlib.Path | None) -> pathlib.Path:
     """
     if root is not None:
         if not (root / "metadata.sqlite").is_file():
+            if (root / "blessed").is_dir():
+                raise InputError(
+                    f"--root {root} holds runs on Kubeflow, whose own pages tell of them: there is no metadata.sqlite"
+                    " to read. `movierec serve` and `movierec promote` take its models"
+                )
             raise InputError(f"--root {root} holds no run (no metadata.sqlite); `movierec run --root {root}` makes one")
         return root.absolute()
     ran = sorted(RUNS.glob("*/metadata.sqlite"), key=lambda path: path.stat().st_mtime)
     if not ran:
         raise InputError(f"no run under {RUNS.absolute()}; `movierec run` makes one, --root DIR names another place")
     return ran[-1].parent.absolute()
+
+
+def find_pushed(root: pathlib.Path | None) -> pathlib.Path:
+    """As find, of verbs to which the pushed models are all: there need not have been a run of the local runner.
+
+    Raises:
+      InputError: there is none.
+    """
+    if root is not None and models_path(root).is_dir():
+        return root.absolute()
+    return find(root)

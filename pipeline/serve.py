@@ -38,7 +38,7 @@ def running(
 
 def _models(root: pathlib.Path | None, options: server.Options) -> dict[str, pathlib.Path]:
     if options.models_config_path is None:
-        found = roots.find(root)
+        found = roots.find_pushed(root)
         return {name: roots.models_path(found) / name for name in roots.model_names(found)}
     if root is not None:
         raise InputError("--root and --models-config both say what to serve: give one of them")
@@ -52,7 +52,7 @@ def serve(
     root: pathlib.Path | None, address: str, kind: str, rest_port: int = 0, options: server.Options = server.DEFAULTS
 ) -> None:
     """Serves until interrupted or terminated."""
-    what = options.models_config_path or roots.models_path(roots.find(root))
+    what = options.models_config_path or roots.models_path(roots.find_pushed(root))
     labelled = options.models_config_path is not None
     takes = "versions and labels are that file's" if labelled else "new versions are taken as they are pushed"
 

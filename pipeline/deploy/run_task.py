@@ -14,6 +14,7 @@ Beam starts its workers from the same image with arguments of its own; those go 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ import tempfile
 import time
 from typing import Any
 
+from pipeline.deploy import late_imports
 from pipeline.deploy.addresses import PREFIX_VARIABLE, artifacts_of, local_path, remote_address
 
 WORKERS_VARIABLE, IMAGE_VARIABLE = "MOVIEREC_TRAIN_WORKERS", "MOVIEREC_IMAGE"
@@ -62,17 +64,21 @@ def main(arguments: list[str]) -> None:
     place = arguments.index("--json_serialized_invocation_args") + 1
     arguments = [*arguments[:place], json.dumps(invocation), *arguments[place + 1 :]]
 
+    late_imports.prepare()
+    importlib.import_module(told.executor_class_path.rpartition(".")[0])
+    late_imports.leave_out_the_evaluator()
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
-    imported_s = time.monotonic()
+    imported_s, imported_cpu_s = time.monotonic(), time.process_time()
     kubeflow_v2_run_executor.main(kubeflow_v2_run_executor._parse_flags(arguments))
     output_path = pathlib.Path(invocation["outputs"]["outputFile"])
     if output_path.is_file():
         output_path.write_text(json.dumps(remote(json.loads(output_path.read_text()), prefix)))
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    memory_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(
         f"movierec: {told.executor_class_path} took {time.monotonic() - began_s:.1f} s, {imported_s - began_s:.1f} of"
-        f" them imports; CPU {used.ru_utime + used.ru_stime:.1f} s, peak memory {used.ru_maxrss >> 10} MiB",
+        f" them imports; CPU {time.process_time():.1f} s, {imported_cpu_s:.1f} of them imports;"
+        f" peak memory {memory_mib} MiB",
         flush=True,
     )
 

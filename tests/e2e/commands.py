@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -51,6 +52,18 @@ class Run:
 
     def again(self, *more):
         return movierec("run", *self.options, *more)
+
+    def on_kubeflow(self, root):
+        """The same in another root: compiled, and each task's own command run as Kubeflow's launcher would."""
+        options = [*self.options]
+        options[options.index("--root") + 1] = root
+        return Run(root, tuple(options), movierec("run", *options, "--target", "kubeflow-local"))
+
+    def report_on_kubeflow(self, model):
+        """What the evaluation of a model left in what stands for the object store."""
+        store = self.root / "kubeflow" / "run-1" / "object_store"
+        [path] = store.rglob(f"{model.capitalize()}Evaluation/*/evaluation/metrics.json")
+        return json.loads(path.read_text())
 
     def ask(self, *arguments):
         """A verb on this root that must succeed; returns what it printed."""

@@ -211,3 +211,14 @@ def all_rows():
 
 def rows_of(user_id):
     return [row for row in all_rows() if row[0] == user_id]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_what_is_compiled_for_kubeflow_gives_the_same_models_of_real_data(ml_100k_run, metrics, tmp_path):
+    run = ml_100k_run.on_kubeflow(tmp_path / "root")
+    print(run.first.out)
+    assert run.first.status == 0, run.first.err
+    assert run.versions == {"retrieval": ["1"], "ranking": ["1"]}
+    for model in ("retrieval", "ranking"):
+        assert run.report_on_kubeflow(model)["metrics"] == pytest.approx(metrics[model]["metrics"], abs=1e-6)

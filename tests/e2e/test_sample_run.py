@@ -2,11 +2,15 @@
 
 import json
 import pathlib
+import re
 import shutil
 import sys
 
 import pytest
 from commands import ROOT, movierec, served
+
+from components import remembered
+from trainer_modules import fit_pairs
 
 COMPONENTS = {
     "MovieLensExampleGen", "PinnedSchema", "StatisticsGen", "ExampleValidator", "DistributionCheck", "AnomalyGate",
@@ -53,6 +57,30 @@ def test_both_models_beat_their_baselines(sample_run):
     for baseline in ("popularity", "recent_popularity"):
         assert retrieval["metrics"]["ndcg_at_10"] > retrieval["baselines"][baseline]["ndcg_at_10"]
     assert ranking["metrics"]["rmse"] < ranking["baselines"]["bias"]["rmse"] < ranking["baselines"]["mean"]["rmse"]
+
+
+def test_what_is_compiled_for_kubeflow_gives_the_same_models(sample_run, tmp_path):
+    """In the simulation of Kubeflow's launcher; an earlier run, it seems, has pushed what the local runner trained."""
+    [pushed] = json.loads(sample_run.ask("lineage", "--json"))["pushed"]
+    for name, model in pushed["models"].items():
+        parts = ("Format-Serving", fit_pairs.FOLDER)
+        remembered.keep_blessed(tmp_path / "root" / "blessed" / name, model["model_uri"], parts, 41, keep_versions=1)
+    run = sample_run.on_kubeflow(tmp_path / "root")
+    assert run.first.status == 0, run.first.err
+    assert "a SIMULATION of Kubeflow's driver and launcher" in run.first.out
+    ended = dict(re.findall(r"^\[ *\d+/15\] (\w+) +(\w+) +[\d.]+ s, CPU +[\d.]+ s$", run.first.out, re.MULTILINE))
+    assert ended == dict.fromkeys(COMPONENTS, "succeeded")
+    assert run.versions == {"retrieval": ["1"], "ranking": ["1"]}
+    local = json.loads(sample_run.ask("metrics", "--json"))
+    for model in ("retrieval", "ranking"):
+        found, expected = run.report_on_kubeflow(model), local[model]
+        assert found["metrics"] == pytest.approx(expected["metrics"], abs=1e-6)
+        assert found["baselines"] == {name: pytest.approx(of, abs=1e-6) for name, of in expected["baselines"].items()}
+        # Of whatever family the last blessed is, the new one is held to it.
+        assert found["last_blessed"]["version"] == "41" and found["last_blessed"]["gated"]
+        assert (run.root / "blessed" / model / "1" / "Format-Serving" / "saved_model.pb").is_file()
+        assert (run.root / "blessed" / model / "1" / "Fit-rows").is_dir()
+    assert len(list((run.root / "accepted").glob("1-*/Split-train/FeatureStats.pb"))) == 1
 
 
 def test_identical_runs_are_answered_from_the_cache_and_push_nothing(sample_run):

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from components.errors import InputError
+from pipeline import root
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MOVIEREC = pathlib.Path(sys.executable).with_name("movierec")
 
@@ -73,6 +76,14 @@ def test_bad_usage_says_what_to_do_and_exits_2(tmp_path, arguments, said):
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_of_a_root_that_kubeflow_filled_the_models_are_taken_and_the_rest_is_elsewhere(tmp_path):
+    (tmp_path / "blessed").mkdir()
+    (tmp_path / "models").mkdir()
+    assert root.find_pushed(tmp_path) == tmp_path
+    with pytest.raises(InputError, match="runs on Kubeflow, whose own pages tell of them"):
+        root.find(tmp_path)
 
 
 def test_data_describes_without_a_run(tmp_path):
