@@ -20,13 +20,10 @@ import scipy.sparse
 import scipy.sparse.linalg
 import tensorflow as tf
 
-from trainer_modules import baselines, newcomers, retrieval_evaluation
+from trainer_modules import newcomers, retrieval_evaluation
 from trainer_modules.hyperparameters import TwoTower
 from trainer_modules.inputs import UserStates
 from trainer_modules.towers import Query
-
-_LEAST_POPULARITY = 0.1
-"""Decayed rows that every movie is given, so that none is infinitely unpopular."""
 
 
 class Shares(NamedTuple):
@@ -53,9 +50,7 @@ def log_popularity(states: UserStates, num_movies: int, half_life_days: float) -
     """The log of each movie's decayed number of rows, its mean taken off, float32 [N]; zeros at a half-life of 0."""
     if not half_life_days:
         return np.zeros(num_movies, np.float32)
-    counts = baselines.recent_popularity(states.position, states.timestamp, num_movies, half_life_days)
-    log = np.log(_LEAST_POPULARITY + counts)
-    return (log - log.mean()).astype(np.float32)
+    return newcomers.log_popularity(states, num_movies, half_life_days)[0].astype(np.float32)
 
 
 def candidate_vectors(
@@ -85,8 +80,7 @@ def coordinates_without_rows(
     """float32 [R + 1 + P]: what candidate_vectors appends to the tower's vector of a movie that nobody has rated."""
     popularity = 0.0
     if p.popularity_half_life_days:
-        counts = baselines.recent_popularity(states.position, states.timestamp, num_movies, p.popularity_half_life_days)
-        popularity = np.log(_LEAST_POPULARITY) - np.log(_LEAST_POPULARITY + counts).mean()
+        _, popularity = newcomers.log_popularity(states, num_movies, p.popularity_half_life_days)
     return np.concatenate([np.zeros(p.linear_rank), [popularity], newcomer_vector]).astype(np.float32)
 
 

@@ -80,9 +80,9 @@ def choose(states: UserStates, num_movies: int, num_occupations: int) -> Taste:
         asked = retrieval_evaluation.queries(before, nobody, only_rows(states, asked_for & (place < end)))
         lifts = _lifts(before, num_movies, num_occupations)
         is_fact = _one_hot(asked.facts, num_occupations)
+        popularity = {days: log_popularity(before, num_movies, days)[0] for days in _HALF_LIVES_DAYS}
         for taste, ndcg in found.items():
-            popularity, _ = _log_popularity(before, num_movies, taste.half_life_days)
-            candidates = np.concatenate([popularity[:, None], lifts], axis=1)
+            candidates = np.concatenate([popularity[taste.half_life_days][:, None], lifts], axis=1)
             query = np.concatenate([np.ones((len(is_fact), 1)), taste.fact_share * is_fact], axis=1)
             ndcg.append(
                 retrieval_evaluation.ndcg_at_10_of_each(query.astype(np.float32), candidates.astype(np.float32), asked)
@@ -102,7 +102,7 @@ def part(states: UserStates, num_movies: int, num_occupations: int, taste: Taste
       taste: how they are put together.
       rank: R.
     """
-    popularity, unrated = _log_popularity(states, num_movies, taste.half_life_days)
+    popularity, unrated = log_popularity(states, num_movies, taste.half_life_days)
     left, value, right = np.linalg.svd(_lifts(states, num_movies, num_occupations), full_matrices=False)
     size = min(rank, len(value))
     candidates, facts = np.zeros((num_movies, 1 + rank), np.float32), np.zeros((right.shape[1], rank), np.float32)
@@ -110,6 +110,13 @@ def part(states: UserStates, num_movies: int, num_occupations: int, taste: Taste
     candidates[:, 1 : 1 + size] = left[:, :size] * value[:size]
     facts[:, :size] = taste.fact_share * right[:size].T
     return Part(candidates, facts, np.append(unrated, np.zeros(rank)).astype(np.float32))
+
+
+def log_popularity(states: UserStates, num_movies: int, half_life_days: float) -> tuple[np.ndarray, float]:
+    """The log of each movie's decayed number of rows, float64 [N], and of one without; the mean of the N taken off."""
+    counts = baselines.recent_popularity(states.position, states.timestamp, num_movies, half_life_days)
+    log = np.log(_LEAST_ROWS + counts)
+    return log - log.mean(), float(np.log(_LEAST_ROWS) - log.mean())
 
 
 def first_rows(num_occupations: int) -> np.ndarray:
@@ -135,10 +142,3 @@ def _one_hot(facts: np.ndarray, num_occupations: int) -> np.ndarray:
     """int64 [Q, 3] -> float64 [Q, F], a 1 for each fact."""
     begin = first_rows(num_occupations)
     return np.eye(begin[-1])[begin[:-1] + facts].sum(axis=1)
-
-
-def _log_popularity(states: UserStates, num_movies: int, half_life_days: float) -> tuple[np.ndarray, float]:
-    """[N] and that of a movie without rows; the mean of the N taken off."""
-    counts = baselines.recent_popularity(states.position, states.timestamp, num_movies, half_life_days)
-    log = np.log(_LEAST_ROWS + counts)
-    return log - log.mean(), float(np.log(_LEAST_ROWS) - log.mean())

@@ -94,15 +94,9 @@ def tune(data: RetrievalData, p: TwoTower, taste: Taste, seed: int) -> tuple[Sha
         query = model.queries(vectors, asked.user_index, asked.history.position, asked.history.timestamp)[:, 0]
         ndcg = retrieval_evaluation.ndcg_at_10(query, vectors, asked)
         eval_loss = retrieval_evaluation.cross_entropy(query, vectors, asked)
-        notes.append(
-            {
-                "phase": "tuning",
-                "epoch": epoch,
-                "train_loss": loss,
-                "eval_loss": eval_loss,
-                "eval_ndcg_at_10": ndcg,
-            }
-        )
+        notes.append({
+            "phase": "tuning", "epoch": epoch, "train_loss": loss, "eval_loss": eval_loss, "eval_ndcg_at_10": ndcg,
+        })
         _LOG.info(
             "retrieval tuning: epoch %d/%d, loss %.3f, eval loss %.3f, eval ndcg_at_10 %.4f, %.0f examples/s",
             epoch, p.num_epochs, loss, eval_loss, ndcg, rate,
