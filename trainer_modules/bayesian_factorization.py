@@ -1,8 +1,8 @@
 """The ranking family "matrix_factorization": stars = mean + b_u + b_i + p_u . q_i on the observed cells.
 
 Fitted by sampling (Salakhutdinov, Mnih, Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo,
-ICML 2008): the chain of langevin.py, without side features and implicit feedback. Unknown users and movies get what
-biases with side features say.
+ICML 2008): the chain of langevin.py with normal noise, without side features and implicit feedback. Unknown users and
+movies get what biases with side features say.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer_modules import bias_ranking, hyperparameters, rating_matrix, sampled_matrix
-from trainer_modules.low_rank import LowRankScorer, check_size, truncated
+from trainer_modules.likelihoods import Likelihood, Normal
+from trainer_modules.low_rank import Filled, LowRankScorer, check_size, truncated
 from trainer_modules.ranking_data import RankingData
 from trainer_modules.ranking_scorer import Fitted
 from trainer_modules.ranking_watch import Watch
@@ -35,14 +36,22 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     check_size(len(cells.stars), num_users, num_movies, "matrix_factorization")
     held_out = rating_matrix.of_rows(data.tuned_on, data)
     tuning = Watch(p.num_tuning_steps, train, held_out, data.rating_range, "step")
-    sampled_matrix.fill(_ids_alone(train), p, p.num_tuning_steps, implicit=False, watch=tuning, seed=seed)
+
+    def sampled_from(cells: RatingMatrix, num_steps: int, watch: Watch) -> Filled:
+        return sampled_matrix.fill(_ids_alone(cells), _likelihoods, p, num_steps, False, watch, seed)
+
+    sampled_from(train, p.num_tuning_steps, tuning)
     data.on_tuned(float(tuning.notes[-1]["eval_rmse"]))
     refit = Watch(p.num_steps, cells, None, data.rating_range, "step")
-    sampled = sampled_matrix.fill(_ids_alone(cells), p, p.num_steps, implicit=False, watch=refit, seed=seed)
+    sampled = sampled_from(cells, p.num_steps, refit)
     everything = bias_ranking.filled(cells)
     everything.stars[:num_users, :num_movies] = sampled.stars[:num_users, :num_movies]
     low_rank = truncated(everything._replace(noise=sampled.noise), num_users, num_movies, p.rank, seed)
     return Fitted(LowRankScorer(low_rank, data), (*tuning.notes, *refit.notes))
+
+
+def _likelihoods(cells: RatingMatrix, seed: int) -> tuple[Likelihood, ...]:
+    return (Normal(cells, seed),)
 
 
 def _ids_alone(cells: RatingMatrix) -> RatingMatrix:

@@ -1,7 +1,9 @@
 """The ranking family "factorization_machine": flipped SVD++ with side features, sampled, blended with item-AutoRec.
 
-langevin.py has the model and its formula; the mean prediction over the draws and that of the autoencoder are added with
-weights found on eval. What is served is the filled-in matrix in low rank: one product of a user's and a movie's vector.
+langevin.py has the model and its formula. Two machines are sampled, one that takes the stars for numbers with noise
+and one that takes them for an order; they err in different places, so their mean is better than either. The mean
+prediction over the draws and that of the autoencoder are added with a weight found on eval. What is served is the
+filled-in matrix in low rank: one product of a user's and a movie's vector.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from trainer_modules import hyperparameters, item_autorec, rating_matrix, sampled_matrix
+from trainer_modules.likelihoods import Likelihood, Normal, Ordered
 from trainer_modules.low_rank import LowRankScorer, check_size, fit_moods, truncated
 from trainer_modules.ranking_data import RankingData
 from trainer_modules.ranking_scorer import Fitted
@@ -43,7 +46,9 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     check_size(len(fit_cells.stars), num_users, num_movies, "factorization_machine")
 
     tuning = Watch(p.num_tuning_steps, train, held_out, data.rating_range, "step")
-    sampled = sampled_matrix.fill(train, p, p.num_tuning_steps, implicit=True, watch=tuning, seed=seed)
+    sampled = sampled_matrix.fill(
+        train, _likelihoods, p, p.num_tuning_steps, implicit=True, watch=tuning, seed=seed
+    )
     known = sampled.mean + sampled.stars[:num_users, :num_movies]
     encoded = _encoded(train, p, seed)
     errors = [
@@ -59,11 +64,15 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     data.on_tuned(min(errors))
 
     refit = Watch(p.num_steps, fit_cells, None, data.rating_range, "step")
-    sampled = sampled_matrix.fill(fit_cells, p, p.num_steps, implicit=True, watch=refit, seed=seed)
+    sampled = sampled_matrix.fill(fit_cells, _likelihoods, p, p.num_steps, implicit=True, watch=refit, seed=seed)
     known = sampled.stars[:num_users, :num_movies]
     known += blend * (_encoded(fit_cells, p, seed) - sampled.mean - known)
     low_rank = truncated(sampled, num_users, num_movies, p.rank, seed)._replace(moods=moods)
     return Fitted(LowRankScorer(low_rank, data), (*tuning.notes, *refit.notes))
+
+
+def _likelihoods(cells: RatingMatrix, seed: int) -> tuple[Likelihood, ...]:
+    return Normal(cells, seed), Ordered(cells)
 
 
 def _encoded(cells: RatingMatrix, p: hyperparameters.FactorizationMachine, seed: int) -> np.ndarray:

@@ -87,6 +87,11 @@ class Sampling:
 class FactorizationMachine(Sampling):
     """The ranking family "factorization_machine". The defaults were chosen on the base file of ml-100k's fold u1."""
 
+    factors: int = 16
+    num_steps: int = 1000
+    num_tuning_steps: int = 500
+    burn_in_steps: int = 300
+
 
 @dataclasses.dataclass(frozen=True)
 class RankingMatrixFactorization(Sampling):

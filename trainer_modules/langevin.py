@@ -4,7 +4,11 @@ The model is a flipped SVD++ with side features (Rendle, Zhang, Koren, On the Di
 
     P_u = U_u + |R_u|^-1/2 sum of Y_j over the movies j that u rated + A side_u
     Q_i = I_i + |R_i|^-1/2 sum of F_v over the users v who rated i + G side_i
-    stars = mean + p_u + q_i + P_u . Q_i + noise of precision alpha
+    score = p_u + q_i + P_u . Q_i
+
+What a score says of the stars is a likelihood's business (likelihoods.py). There may be several machines, each with a
+likelihood of its own, which learn nothing from each other: they take their steps together because most of a step's cost
+is the walk over the rows.
 
 U, Y, A, I, F and G are the groups; each has K columns of taste and one that adds up to the bias p_u or q_i. Every
 column of a group has a normal prior whose mean and precision are drawn too, as in libFM (Rendle, TIST 2012).
@@ -16,11 +20,13 @@ diagonal of the Hessian while the chain burns in. A step goes through all rows o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from trainer_modules.likelihoods import Likelihood
 from trainer_modules.rating_matrix import RatingMatrix
 
 STEPS_PER_CYCLE = 10
@@ -34,7 +40,7 @@ _FRICTION = 0.97
 
 
 class Draw(NamedTuple):
-    """One state of the chain: a bias and factors for everything that can be part of a user or of a movie."""
+    """One state of a machine: a bias and factors for everything that can be part of a user or of a movie."""
 
     user: tf.Tensor
     """[U, K + 1], the bias last."""
@@ -56,6 +62,7 @@ class Chain(tf.Module):
     def __init__(
         self,
         cells: RatingMatrix,
+        likelihoods: Sequence[Likelihood],
         factors: int,
         step_size: float,
         implicit: bool,
@@ -65,7 +72,8 @@ class Chain(tf.Module):
         """Starts a chain near zero.
 
         Args:
-          cells: those that are known.
+          cells: those that are known; sorted ones are walked over faster.
+          likelihoods: of these cells; one for each machine.
           factors: K.
           step_size: of the dynamics, in posterior widths.
           implicit: whether there are the groups Y and F: what somebody rated tells of taste, whatever the stars.
@@ -74,13 +82,9 @@ class Chain(tf.Module):
         """
         super().__init__(name="chain")
         num_users, num_movies = len(cells.user_side), len(cells.movie_side)
+        self._likelihoods = tuple(likelihoods)
         self._factors, self._step_size, self._implicit, self._seed = factors, step_size, implicit, seed
-        order = np.lexsort((cells.movie, cells.user))
-        user, movie = cells.user[order], cells.movie[order]
-        self._user, self._movie = tf.constant(user, tf.int32), tf.constant(movie, tf.int32)
-        self.mean = float(cells.stars.mean())
-        self._stars = tf.constant(cells.stars[order] - self.mean, tf.float32)
-        self._cells = tf.constant(np.stack([user, movie], axis=1), tf.int64)
+        self._cells = tf.constant(np.stack([cells.user, cells.movie], axis=1), tf.int64)
         self._shape = [num_users, num_movies]
         self._user_side, self._movie_side = tf.constant(cells.user_side), tf.constant(cells.movie_side)
 
@@ -88,12 +92,12 @@ class Chain(tf.Module):
             counts = np.maximum(np.bincount(index, minlength=size), 1)
             return tf.constant(counts[:, None] ** -0.5, tf.float32)
 
-        self._user_root, self._movie_root = root(user, num_users), root(movie, num_movies)
-        # One table for all groups, one below the other: they move together.
+        self._user_root, self._movie_root = root(cells.user, num_users), root(cells.movie, num_movies)
+        # One table for all groups, one below the other, and all machines, side by side: they move together.
         sums = [num_movies, num_users] if implicit else [0, 0]
         self._sizes = [num_users, num_movies, *sums, len(cells.user_side.T), len(cells.movie_side.T)]
         self._group = tf.constant(np.repeat(np.arange(len(self._sizes)), self._sizes), tf.int32)
-        num_values, columns = sum(self._sizes), factors + 1
+        num_values, columns = sum(self._sizes), len(self._likelihoods) * (factors + 1)
         self._curvature = [1.0, 1.0] + [_WIDE_GROUPS] * 4
         start = np.random.default_rng(seed).normal(0.0, start_stddev, (num_values, columns))
 
@@ -103,14 +107,11 @@ class Chain(tf.Module):
         self._values = state(start, "values")
         self._momenta = state(np.zeros((num_values, columns)), "momenta")
         self._widths = state(np.zeros((num_values, columns)), "widths")
-        self.alpha = state(1.0, "alpha")
         self._prior_mean = state(np.zeros((len(self._sizes), columns)), "prior_mean")
         self._prior_precision = state(np.full((len(self._sizes), columns), 10.0), "prior_precision")
-        self._gradient = state(np.zeros((num_values, columns)), "gradient")
-        self._error = state(0.0, "error")
 
     @tf.function(autograph=False)
-    def cycle(self, number: tf.Tensor, is_burn_in: tf.Tensor) -> tuple[tf.Tensor, Draw]:
+    def cycle(self, number: tf.Tensor, is_burn_in: tf.Tensor) -> tuple[tf.Tensor, tuple[Draw, ...]]:
         """STEPS_PER_CYCLE steps, then a draw of the precisions.
 
         Args:
@@ -118,7 +119,7 @@ class Chain(tf.Module):
           is_burn_in: bool [], whether the widths may still change.
 
         Returns:
-          The mean squared error of the cells, and where the chain is.
+          The worst machine's misfit, as Likelihood.redraw tells it, and where each machine is.
         """
         renews = tf.logical_and(is_burn_in, tf.equal(number % _CYCLES_PER_WIDTHS, 0))
         self._widths.assign(tf.cond(renews, self._posterior_widths, lambda: tf.identity(self._widths)))
@@ -126,54 +127,79 @@ class Chain(tf.Module):
         def step(i: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return (i + 1, *self._step(number * STEPS_PER_CYCLE + i, *state))
 
-        gradient, _ = self._slope(self._values.read_value())
-        loop = (tf.constant(0), self._values.read_value(), self._momenta.read_value(), gradient, tf.constant(0.0))
-        _, values, momenta, _, error = tf.while_loop(
-            lambda i, *_: i < STEPS_PER_CYCLE, step, loop, parallel_iterations=1
-        )
+        values = self._values.read_value()
+        loop = (tf.constant(0), values, self._momenta.read_value(), self._slope(values))
+        _, values, momenta, _ = tf.while_loop(lambda i, *_: i < STEPS_PER_CYCLE, step, loop, parallel_iterations=1)
         self._values.assign(values)
         self._momenta.assign(momenta)
-        self._draw_precisions(values, error, number)
-        return error / tf.cast(len(self._stars), tf.float32), self._draw(values)
+        scores = [self._scores(*sides) for sides in self._machines(values)]
+        misfits = [likelihood.redraw(of, number) for likelihood, of in zip(self._likelihoods, scores, strict=True)]
+        self._draw_priors(values, number)
+        return tf.reduce_max(tf.stack(misfits)), self._draws(values)
 
     def _step(
-        self, number: tf.Tensor, values: tf.Tensor, momenta: tf.Tensor, gradient: tf.Tensor, _: tf.Tensor
+        self, number: tf.Tensor, values: tf.Tensor, momenta: tf.Tensor, slope: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         """BAOAB: a kick, a drift, a random push, a drift, a kick."""
         h = self._step_size * tf.minimum(1.0, tf.cast(number + 1, tf.float32) / _RAMP_STEPS)
         noise = tf.random.stateless_normal(tf.shape(values), [self._seed, number])
-        momenta -= 0.5 * h * gradient * self._widths
+        momenta -= 0.5 * h * slope * self._widths
         values += 0.5 * h * momenta * self._widths
         momenta = _FRICTION * momenta + np.sqrt(1.0 - _FRICTION**2) * noise
         values += 0.5 * h * momenta * self._widths
-        gradient, error = self._slope(values)
-        momenta -= 0.5 * h * gradient * self._widths
-        return values, momenta, gradient, error
+        slope = self._slope(values)
+        momenta -= 0.5 * h * slope * self._widths
+        return values, momenta, slope
 
-    def _slope(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The gradient of the negative log posterior, and the squared error of the cells."""
-        k = self._factors
-        users, movies = self._both_sides(values)
-        ones_u, ones_i = tf.ones([self._shape[0], 1]), tf.ones([self._shape[1], 1])
-        left, right = tf.concat([users, ones_u], 1), tf.concat([movies[:, :k], ones_i, movies[:, k:]], 1)
-        predicted = tf.reduce_sum(tf.gather(left, self._user) * tf.gather(right, self._movie), axis=1)
-        error = predicted - self._stars
-        errors = tf.SparseTensor(self._cells, error, self._shape)
-        of_user = tf.sparse.sparse_dense_matmul(errors, right)[:, : k + 1]
-        of_movie = tf.sparse.sparse_dense_matmul(errors, left, adjoint_a=True)
-        of_movie = tf.concat([of_movie[:, :k], of_movie[:, k + 1 :]], axis=1)
-        likelihood = self._spread(of_user, of_movie, 1)
+    def _slope(self, values: tf.Tensor) -> tf.Tensor:
+        """The gradient of the negative log posterior."""
+        machines = self._machines(values)
+        scores = [self._scores(*sides) for sides in machines]
+        slopes = [likelihood.slope(of) for likelihood, of in zip(self._likelihoods, scores, strict=True)]
         prior = tf.gather(self._prior_precision, self._group) * (values - tf.gather(self._prior_mean, self._group))
-        return self.alpha * likelihood + prior, tf.reduce_sum(tf.square(error))
+        return self._to_values(slopes, machines, 1) + prior
+
+    def _machines(self, values: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Of each, [U, K + 2] and [N, K + 2]: a score is the product of a user's row and a movie's."""
+        k, num = self._factors, len(self._likelihoods)
+        ones_u, ones_i = tf.ones([self._shape[0], 1]), tf.ones([self._shape[1], 1])
+        users, movies = (tf.split(side, num, axis=1) for side in self._both_sides(values))
+        return [
+            (tf.concat([user, ones_u], 1), tf.concat([movie[:, :k], ones_i, movie[:, k:]], 1))
+            for user, movie in zip(users, movies, strict=True)
+        ]
+
+    def _scores(self, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+        """[U, K + 2], [N, K + 2] -> [T]."""
+        # All cells at once and then those: that is faster than to gather two rows for each, sparse as they are.
+        return tf.gather_nd(tf.matmul(left, right, transpose_b=True), self._cells)
 
     def _both_sides(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """[U, K + 1] and [N, K + 1], the biases last."""
+        """[U, C] and [N, C]: of each machine K factors and the bias."""
         user, movie, of_rated, of_raters, user_side, movie_side = tf.split(values, self._sizes)
         users, movies = user + tf.matmul(self._user_side, user_side), movie + tf.matmul(self._movie_side, movie_side)
         if self._implicit:
             users += self._user_root * self._summed(of_rated)
             movies += self._movie_root * self._summed(of_raters, adjoint=True)
         return users, movies
+
+    def _to_values(
+        self, of_cells: Sequence[tf.Tensor], machines: Sequence[tuple[tf.Tensor, tf.Tensor]], power: int
+    ) -> tf.Tensor:
+        """What something of the machines' cells, [T] each, sums up to for every value.
+
+        Args:
+          of_cells: slopes, or curvatures.
+          machines: as _machines.
+          power: of what a value is multiplied by in a score: 1 for slopes, 2 for curvatures.
+        """
+        k, of_users, of_movies = self._factors, [], []
+        for of_cell, (left, right) in zip(of_cells, machines, strict=True):
+            sparse = tf.SparseTensor(self._cells, of_cell, self._shape)
+            of_users.append(tf.sparse.sparse_dense_matmul(sparse, right**power)[:, : k + 1])
+            of_movie = tf.sparse.sparse_dense_matmul(sparse, left**power, adjoint_a=True)
+            of_movies += [of_movie[:, :k], of_movie[:, k + 1 :]]
+        return self._spread(tf.concat(of_users, 1), tf.concat(of_movies, 1), power)
 
     def _spread(self, of_user: tf.Tensor, of_movie: tf.Tensor, power: int) -> tf.Tensor:
         """What _both_sides does, transposed, its coefficients to some power."""
@@ -187,25 +213,17 @@ class Chain(tf.Module):
 
     def _summed(self, values: tf.Tensor, adjoint: bool = False) -> tf.Tensor:
         """Per user, over the movies rated; or per movie, over its raters."""
-        ones = tf.SparseTensor(self._cells, tf.ones_like(self._stars), self._shape)
+        ones = tf.SparseTensor(self._cells, tf.ones(len(self._cells)), self._shape)
         return tf.sparse.sparse_dense_matmul(ones, values, adjoint_a=adjoint)
 
     def _posterior_widths(self) -> tf.Tensor:
-        users, movies = self._both_sides(self._values.read_value())
-        k = self._factors
-        squares = [tf.concat([tf.square(side[:, :k]), tf.ones_like(side[:, k:])], 1) for side in (movies, users)]
-        curvature = self._spread(self._summed(squares[0]), self._summed(squares[1], adjoint=True), 2)
+        curvatures = [likelihood.curvature() for likelihood in self._likelihoods]
+        curvature = self._to_values(curvatures, self._machines(self._values.read_value()), 2)
         scale = tf.gather(tf.constant(self._curvature), self._group)[:, None]
-        return tf.math.rsqrt(self.alpha * scale * curvature + tf.gather(self._prior_precision, self._group))
+        return tf.math.rsqrt(scale * curvature + tf.gather(self._prior_precision, self._group))
 
-    def _draw_precisions(self, values: tf.Tensor, error: tf.Tensor, number: tf.Tensor) -> None:
-        """Gibbs draws, given the values."""
-
-        def gamma(shape: tf.Tensor, rate: tf.Tensor, which: int) -> tf.Tensor:
-            seed = [self._seed + which, number]
-            return tf.random.stateless_gamma(tf.shape(rate), seed, shape) / rate
-
-        self.alpha.assign(gamma((1.0 + len(self._stars)) / 2.0, (1.0 + error) / 2.0, 1))
+    def _draw_priors(self, values: tf.Tensor, number: tf.Tensor) -> None:
+        """Gibbs draws of the groups' means and precisions, given the values."""
         count = tf.constant(np.array(self._sizes)[:, None], tf.float32)
         num_groups = len(self._sizes)
         center = tf.math.unsorted_segment_sum(values, self._group, num_groups) / tf.maximum(count, 1.0)
@@ -213,12 +231,15 @@ class Chain(tf.Module):
         spread = tf.math.unsorted_segment_sum(deviation, self._group, num_groups)
         # A normal-gamma prior worth one value at 0.
         rate = (1.0 + spread + tf.square(center) * count / (count + 1.0)) / 2.0
-        precision = gamma(tf.broadcast_to((1.0 + count) / 2.0, tf.shape(rate)), rate, 2)
+        shape = tf.broadcast_to((1.0 + count) / 2.0, tf.shape(rate))
+        precision = tf.random.stateless_gamma(tf.shape(rate), [self._seed + 2, number], shape) / rate
         noise = tf.random.stateless_normal(tf.shape(rate), [self._seed + 3, number])
         self._prior_precision.assign(precision)
         self._prior_mean.assign(center * count / (count + 1.0) + noise * tf.math.rsqrt(precision * (count + 1.0)))
 
-    def _draw(self, values: tf.Tensor) -> Draw:
+    def _draws(self, values: tf.Tensor) -> tuple[Draw, ...]:
         users, movies = self._both_sides(values)
         parts = tf.split(values, self._sizes)
-        return Draw(users, movies, self._prior_mean[0], self._prior_mean[1], parts[4], parts[5])
+        whole = [users, movies, self._prior_mean[0], self._prior_mean[1], parts[4], parts[5]]
+        by_part = [tf.split(part, len(self._likelihoods), axis=-1) for part in whole]
+        return tuple(Draw(*machine) for machine in zip(*by_part, strict=True))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer_modules import hyperparameters, langevin, low_rank, sampled_matrix
+from trainer_modules import hyperparameters, langevin, likelihoods, low_rank, sampled_matrix
 from trainer_modules.ranking_watch import Watch
 from trainer_modules.rating_matrix import RatingMatrix
 
@@ -21,67 +21,74 @@ def cells(num_users=NUM_USERS, num_movies=NUM_MOVIES, share=0.6):
     )  # fmt: skip
 
 
-def started(implicit):
+def both(cells, seed):
+    return likelihoods.Normal(cells, seed), likelihoods.Ordered(cells)
+
+
+def started(implicit, machines=both):
     """A chain away from zero, with precisions that are not all alike."""
-    chain = langevin.Chain(cells(), factors=2, step_size=0.2, implicit=implicit, seed=3)
+    chain = langevin.Chain(cells(), machines(cells(), 3), factors=2, step_size=0.2, implicit=implicit, seed=3)
     random = np.random.default_rng(8)
     chain._values.assign(random.normal(0.0, 0.5, chain._values.shape))
     chain._prior_mean.assign(random.normal(0.0, 0.5, chain._prior_mean.shape))
     chain._prior_precision.assign(random.uniform(0.5, 3.0, chain._prior_precision.shape))
-    chain.alpha.assign(1.7)
     return chain
 
 
 @pytest.mark.parametrize("implicit", [True, False])
 def test_the_slope_is_that_of_the_model_as_it_is_written_down(implicit):
+    """Of two machines side by side, which have nothing to do with each other."""
     chain, matrix = started(implicit), cells()
     rated = np.zeros((NUM_USERS, NUM_MOVIES), np.float32)
     rated[matrix.user, matrix.movie] = 1.0
     of_user, of_movie = (rated / np.sqrt(np.maximum(rated.sum(axis=axis, keepdims=True), 1.0)) for axis in (1, 0))
-    stars = np.zeros_like(rated)
-    stars[matrix.user, matrix.movie] = matrix.stars - matrix.stars.mean()
 
-    def energy(values):
-        sums = [NUM_MOVIES, NUM_USERS] if implicit else [0, 0]
-        sizes = [NUM_USERS, NUM_MOVIES, *sums, 3, 2]
-        groups = tf.split(values, sizes)
+    def scores(groups):
         users = groups[0] + matrix.user_side @ groups[4]
         movies = groups[1] + matrix.movie_side @ groups[5]
         if implicit:
             users += of_user @ groups[2]
             movies += of_movie.T @ groups[3]
-        predicted = tf.matmul(users[:, :2], movies[:, :2], transpose_b=True) + users[:, 2:] + movies[:, 2]
-        squared_error = tf.reduce_sum(rated * tf.square(stars - predicted))
+        scores = tf.matmul(users[:, :2], movies[:, :2], transpose_b=True) + users[:, 2:] + movies[:, 2]
+        return tf.gather_nd(scores, np.stack([matrix.user, matrix.movie], axis=1))
+
+    def energy(values):
+        sums = [NUM_MOVIES, NUM_USERS] if implicit else [0, 0]
+        groups = tf.split(values, [NUM_USERS, NUM_MOVIES, *sums, 3, 2])
+        first, second = (scores([group[:, part] for group in groups]) for part in (slice(3), slice(3, 6)))
+        normal = 0.5 * tf.reduce_sum(tf.square(matrix.stars - matrix.stars.mean() - first))
+        cuts = tf.concat([[-np.inf], chain._likelihoods[1].cuts, [np.inf]], axis=0)
+        level = np.searchsorted(np.unique(matrix.stars), matrix.stars)
+        up_to, below = tf.sigmoid(tf.gather(cuts, level + 1) - second), tf.sigmoid(tf.gather(cuts, level) - second)
         prior = tf.add_n([
             tf.reduce_sum(chain._prior_precision[n] * tf.square(group - chain._prior_mean[n]))
             for n, group in enumerate(groups)
         ])
-        return 0.5 * (chain.alpha * squared_error + prior), squared_error
+        return normal - tf.reduce_sum(tf.math.log(up_to - below)) + 0.5 * prior
 
     values = chain._values.read_value()
     with tf.GradientTape() as tape:
         tape.watch(values)
-        total, squared_error = energy(values)
-    expected = tape.gradient(total, values)
-    slope, error = chain._slope(values)
-    np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-3)
-    assert float(error) == pytest.approx(float(squared_error), rel=1e-4)
+        total = energy(values)
+    np.testing.assert_allclose(chain._slope(values), tape.gradient(total, values), rtol=1e-3, atol=1e-3)
 
 
 def test_the_chain_draws_from_the_posterior(monkeypatch):
     """With one bias per user and per movie and precisions held fast it is a normal distribution that can be solved."""
-    monkeypatch.setattr(langevin.Chain, "_draw_precisions", lambda self, *_: None)
+    monkeypatch.setattr(langevin.Chain, "_draw_priors", lambda self, *_: None)
+    monkeypatch.setattr(likelihoods.Normal, "redraw", lambda self, *_: tf.constant(0.0))
     matrix = cells()._replace(
         user_side=np.zeros((NUM_USERS, 0), np.float32), movie_side=np.zeros((NUM_MOVIES, 0), np.float32)
     )
-    chain = langevin.Chain(matrix, factors=0, step_size=0.3, implicit=False, seed=3)
+    machines = [likelihoods.Normal(matrix, 3)]
+    chain = langevin.Chain(matrix, machines, factors=0, step_size=0.3, implicit=False, seed=3)
     chain._prior_precision.assign(np.full(chain._prior_precision.shape, 2.0))
     columns = np.concatenate([np.eye(NUM_USERS)[matrix.user], np.eye(NUM_MOVIES)[matrix.movie]], axis=1)
     precision = columns.T @ columns + 2.0 * np.eye(NUM_USERS + NUM_MOVIES)
     mean = np.linalg.solve(precision, columns.T @ (matrix.stars - matrix.stars.mean()))
     draws = []
     for number in range(1500):
-        _, draw = chain.cycle(tf.constant(number), tf.constant(number < 20))
+        _, (draw,) = chain.cycle(tf.constant(number), tf.constant(number < 20))
         draws.append(np.concatenate([draw.user[:, 0], draw.movie[:, 0]]))
     drawn = np.array(draws[100:])
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.12)
@@ -90,9 +97,8 @@ def test_the_chain_draws_from_the_posterior(monkeypatch):
 
 def test_everything_is_a_sum_of_its_parts():
     chain = started(implicit=True)
-    values = chain._values.read_value()
-    draw = chain._draw(values)
-    filled = sampled_matrix.everything(draw)
+    draw, _ = chain._draws(chain._values.read_value())
+    filled = sampled_matrix.everything(draw, chain._likelihoods[0])
     users, movies = draw.user.numpy(), draw.movie.numpy()
     u, i = NUM_USERS, NUM_MOVIES
     assert filled.shape == (u + 1 + 3, i + 1 + 2)
@@ -104,6 +110,24 @@ def test_everything_is_a_sum_of_its_parts():
     assert filled[u, i] + filled[u + 2, i] + filled[u, i + 1] + filled[u + 2, i + 1] == pytest.approx(by_hand, abs=1e-4)
 
 
+def test_of_an_order_everything_is_stars_and_differences_of_stars():
+    chain = started(implicit=True)
+    _, draw = chain._draws(chain._values.read_value())
+    ordered = chain._likelihoods[1]
+    filled = sampled_matrix.everything(draw, ordered)
+
+    def stars(user, movie):
+        score = float(tf.tensordot(user[:2], movie[:2], 1) + user[2] + movie[2])
+        return ordered.expected(np.array([[score]], np.float32))[0, 0]
+
+    u, i = NUM_USERS, NUM_MOVIES
+    with_fact, with_genre = draw.new_user + draw.user_side[1], draw.new_movie + draw.movie_side[0]
+    assert filled[2, 3] == pytest.approx(stars(draw.user[2], draw.movie[3]), abs=1e-5)
+    assert filled[u, 3] + filled[u + 2, 3] == pytest.approx(stars(with_fact, draw.movie[3]), abs=1e-5)
+    both_unknown = filled[u, i] + filled[u + 2, i] + filled[u, i + 1] + filled[u + 2, i + 1]
+    assert both_unknown == pytest.approx(stars(with_fact, with_genre), abs=1e-5)
+
+
 def settings(**values):
     return hyperparameters.FactorizationMachine(
         **{"factors": 2, "num_steps": 60, "num_tuning_steps": 60, "burn_in_steps": 30, **values}
@@ -113,17 +137,17 @@ def settings(**values):
 def test_a_chain_that_diverges_is_begun_anew_with_half_the_step_size(caplog):
     matrix = cells()
     watch = Watch(60, matrix, None, (1.0, 5.0), "step")
-    filled = sampled_matrix.fill(matrix, settings(step_size=20.0), 60, True, watch, seed=3)
+    filled = sampled_matrix.fill(matrix, both, settings(step_size=20.0), 60, True, watch, seed=3)
     said = [record.getMessage() for record in caplog.records if "diverged" in record.getMessage()]
     assert said[0].endswith("step size 10") and len(said) >= 2
     assert np.isfinite(filled.stars).all() and filled.noise > 0.0
     with pytest.raises(ValueError, match="diverges at every step size from 1e"):
-        sampled_matrix.fill(matrix, settings(step_size=1e6), 60, True, watch, seed=3)
+        sampled_matrix.fill(matrix, both, settings(step_size=1e6), 60, True, watch, seed=3)
 
 
 def test_no_step_after_the_burn_in_is_refused():
     with pytest.raises(ValueError, match="30 steps with a burn-in of 30 leave no sample"):
-        sampled_matrix.fill(cells(), settings(), 30, True, None, seed=3)
+        sampled_matrix.fill(cells(), both, settings(), 30, True, None, seed=3)
 
 
 @pytest.mark.parametrize("size", [(2_000_001, 10, 10), (100, 70_000, 10_000)])
