@@ -8,6 +8,7 @@ import click
 
 from pipeline import batch, catalog, screens, serve
 from pipeline import root as roots
+from serving import server
 from serving.client import RecommenderClient
 from trainer_modules import contract
 
@@ -16,7 +17,11 @@ def ask_one_user(root: pathlib.Path, k: int = 10) -> None:
     """Prints the recommendations of the first user of the root's data; stars of some movies where ranking is alone."""
     user_id = batch.first_user(root)
     click.echo("\nstarting a server ...")
-    with serve.running(root, "127.0.0.1:0") as started, RecommenderClient(started.address, timeout_s=10.0) as client:
+    with (
+        # For two questions it is not worth it to warm up every signature.
+        serve.running(root, "127.0.0.1:0", options=server.Options(warm_up=False)) as started,
+        RecommenderClient(started.address, timeout_s=60.0) as client,
+    ):
         click.echo(f"asking {started.description} at {started.address} over gRPC")
         if contract.RETRIEVAL in roots.model_names(root):
             screens.show_recommendations(client.recommend(user_id, k), as_json=False, title=f"for user {user_id}")

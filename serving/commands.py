@@ -32,6 +32,8 @@ class Options:
     """A models.config, with versions and labels as it says; None: the newest version of each model."""
     batching_parameters_path: pathlib.Path | None = None
     """Requests are batched as this file says (BatchingParameters as text); None: they are not."""
+    warm_up: bool = True
+    """Whether a version answers the requests that it brings along before it serves; its first answers are slow else."""
     tls_files: ServerFiles | None = None
     """For gRPC and REST; the embedded server only."""
     request_log_folder: pathlib.Path | None = None
@@ -93,6 +95,7 @@ def command(
     given = options.models_config_path.resolve() if options.models_config_path else None
     # Labels are read before anything is loaded.
     labels = ["--allow_version_labels_for_unavailable_models=true"] if given else []
+    warm_up = [] if options.warm_up else ["--enable_model_warmup=false"]
     if choice.kind == EMBEDDED:
         served = [f"--model={name}={path}" for name, path in models.items()]
         if given:
@@ -102,14 +105,14 @@ def command(
             f"--address={host}:{port}", *([f"--rest-address={host}:{rest_port}"] if rest_port else []),
             f"--address-file={folder / 'address'}", "--stop-at-eof",
             *(["--enable-batching", f"--batching-parameters-file={batching}"] if batching else []),
-            *_embedded_flags(options, folder),
+            *([] if options.warm_up else ["--no-warm-up"]), *_embedded_flags(options, folder),
         ]  # fmt: skip
     config_path = folder / "models.config"
     if choice.kind == BINARY:
         config_path.write_text(given.read_text() if given else model_config(models))
         return [choice.executable, f"--port={port}", f"--rest_api_port={rest_port}",
                 f"--model_config_file={config_path}", *labels, *FLAGS, *_batching_flags(batching),
-                "--grpc_channel_arguments=grpc.so_reuseport=0"]  # fmt: skip
+                *warm_up, "--grpc_channel_arguments=grpc.so_reuseport=0"]  # fmt: skip
     assert choice.kind == CONTAINER
     # A file that is given names the paths of this machine: they are the container's too.
     inside = {name: path if given else pathlib.PurePosixPath("/models") / name for name, path in models.items()}
@@ -122,7 +125,7 @@ def command(
     return [choice.executable, "run", "--rm", f"--name={folder.name}", f"--publish={host}:{port}:8500", *rest,
             *(f"--mount=type=bind,source={source},target={target},readonly" for source, target in mounts),
             finder.IMAGE, "--model_config_file=/models/models.config", *labels, *FLAGS,
-            *_batching_flags(batching_inside)]  # fmt: skip
+            *_batching_flags(batching_inside), *warm_up]  # fmt: skip
 
 
 def _batching_flags(path: pathlib.PurePath | None) -> list[str]:

@@ -72,6 +72,7 @@ class EmbeddedServer:
         local_socket: pathlib.Path | None = None,
         request_log: RequestLog | None = None,
         batching: BatchingParameters | None = None,
+        warm_up: bool = True,
     ) -> None:
         """
         Args:
@@ -89,6 +90,7 @@ class EmbeddedServer:
           local_socket: a Unix socket for gRPC besides, without TLS: for whoever may open that file.
           request_log: of the Predict requests answered, over gRPC and REST; closed with the server.
           batching: how requests are put together; None: each is computed alone.
+          warm_up: whether a version answers the requests that it brings along before it serves.
 
         Raises:
           RequestError: a label at start-up that is not allowed.
@@ -109,6 +111,7 @@ class EmbeddedServer:
             poll_interval_s,
             allow_labels_for_unavailable,
             self._batcher,
+            warm_up,
         )
         self._server = grpc.server(
             futures.ThreadPoolExecutor(num_threads + services.BoundedThreads.NUM_SPARE, thread_name_prefix="grpc"),
@@ -253,6 +256,7 @@ def _configured(options: argparse.Namespace) -> EmbeddedServer:
         local_socket=options.local_socket,
         request_log=log,
         batching=batching,
+        warm_up=options.warm_up,
     )
 
 

@@ -34,6 +34,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--tls-client-ca", type=pathlib.Path, help="PEM: clients need a certificate signed by it")
     add("--enable-batching", action="store_true", help="compute requests that arrive together as one batch")
     add("--batching-parameters-file", type=pathlib.Path, help="how: BatchingParameters, as TensorFlow Serving's")
+    add("--no-warm-up", dest="warm_up", action="store_false",
+        help="serve at once: the first answers are slow instead")
     add("--request-log", type=pathlib.Path, metavar="FOLDER", help="log a sample of the requests, user ids as HMAC")
     add("--request-log-key", type=pathlib.Path, metavar="FILE", help="the key of the HMAC, outside the folder")
     add("--request-log-rate", type=float, default=0.01, help="share of the requests that are logged")

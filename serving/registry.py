@@ -30,6 +30,7 @@ class ModelRegistry:
         poll_interval_s: float = 1.0,
         allow_labels_for_unavailable: bool = False,
         batcher: Batcher | None = None,
+        warm_up: bool = True,
     ) -> None:
         """
         Args:
@@ -38,6 +39,7 @@ class ModelRegistry:
           poll_interval_s: between two looks at a base path.
           allow_labels_for_unavailable: whether a new label may point to a version that is not loaded (yet).
           batcher: puts the requests of all models together; None: each is computed alone.
+          warm_up: whether versions are warmed up.
 
         Raises:
           RequestError: a label at start-up, when nothing is loaded, without `allow_labels_for_unavailable`.
@@ -48,6 +50,7 @@ class ModelRegistry:
         self._poll_interval_s = poll_interval_s
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
         self._batcher = batcher
+        self._warm_up = warm_up
         self._configuring = threading.Lock()
         self._served: frozenset[str] = frozenset(config.name for config in configs)
         self._labels: dict[tuple[str, str], int] = {}
@@ -138,8 +141,9 @@ class ModelRegistry:
 
     def _servable(self, config: ModelConfig) -> Servable:
         return Servable(
-            config.name, config.base_path, self._poll_interval_s, config.policy, self.metrics, self._batcher
-        )
+            config.name, config.base_path, self._poll_interval_s, config.policy, self.metrics, self._batcher,
+            self._warm_up,
+        )  # fmt: skip
 
     def _checked_labels(self, configs: Sequence[ModelConfig]) -> dict[tuple[str, str], int]:
         labels = {}

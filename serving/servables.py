@@ -72,9 +72,11 @@ class Servable:
         policy: VersionPolicy = NEWEST,
         metrics: Metrics | None = None,
         batcher: Batcher | None = None,
+        warm_up: bool = True,
     ) -> None:
         self.name = name
         self._batcher = batcher
+        self._warm_up = warm_up
         self._metrics = metrics or Metrics()
         self._config: tuple[pathlib.Path | None, VersionPolicy] = base_path, policy
         self._poll_interval_s = poll_interval_s
@@ -200,8 +202,10 @@ class Servable:
         _LOG.info("%s version %d is served", self.name, version)
 
     def _loaded(self, path: pathlib.Path) -> LoadedModel:
-        """Loaded, and warmed up."""
+        """Loaded, and warmed up where that is wanted."""
         model = LoadedModel(path, self._batcher)
+        if not self._warm_up:
+            return model
         try:
             with self._metrics.warm_up(str(path)):
                 warm_up(model, path)

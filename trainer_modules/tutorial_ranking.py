@@ -118,6 +118,7 @@ def _train(
     step = compiled_step(model)
     judge = tf.function(model.test_step, autograph=False)
     batches = ranking_training.batches(rows, p.batch_size, seed)
+    judged = [] if held_out is None else list(ranking_training.batches(held_out, p.batch_size))
     for number in range(1, p.num_epochs + 1):
         start_s = time.perf_counter()
         model.reset_metrics()
@@ -127,9 +128,9 @@ def _train(
         note["train_rmse"] = float(seen["rmse"])
         rows_per_s = len(rows[_MOVIE]) / (time.perf_counter() - start_s)
         told = ""
-        if held_out is not None:
+        if judged:
             model.reset_metrics()
-            for batch in ranking_training.batches(held_out, p.batch_size):
+            for batch in judged:
                 note["eval_rmse"] = float(judge(batch)["rmse"])
             told = f", eval RMSE {note['eval_rmse']:.4f}"
         notes.append(note)

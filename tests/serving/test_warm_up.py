@@ -11,7 +11,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from waiting import until
 
 from serving import client as client_lib
-from serving import embedded, metrics, server, warm_up
+from serving import commands, embedded, embedded_options, finder, metrics, server, warm_up
 from serving.protocol import State
 
 
@@ -124,3 +124,26 @@ def test_metrics_are_off_unless_asked(toy_embedded):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"http://{toy_embedded.rest_address}{metrics.PATH}", timeout=20)
     assert refused.value.code == 404
+
+
+def test_who_does_not_want_it_is_served_at_once(versions, tmp_path):
+    base_path = tmp_path / "model"
+    shutil.copytree(versions / "1", base_path / "1")
+    file = base_path / "1" / warm_up.FILE
+    file.parent.mkdir()
+    file.write_bytes(b"no TFRecord at all")  # fails whoever reads it
+    with embedded.EmbeddedServer({"model": base_path}, poll_interval_s=0.05, warm_up=False) as running:
+        server.wait_until_available(running.address, ["model"], timeout_s=60)
+
+
+def test_every_kind_of_server_is_told(tmp_path):
+    flags = {finder.EMBEDDED: "--no-warm-up", finder.BINARY: "--enable_model_warmup=false",
+             finder.CONTAINER: "--enable_model_warmup=false"}  # fmt: skip
+    for kind, flag in flags.items():
+        for wanted in (True, False):
+            options = commands.Options(warm_up=wanted)
+            choice = finder.Choice(kind, "x", ())
+            command = commands.command(choice, {"model": tmp_path}, "127.0.0.1", 8500, 0, tmp_path, options)
+            assert (flag in command) is not wanted
+    assert not embedded_options.parse(["--model", "model=x", "--no-warm-up"]).warm_up
+    assert embedded_options.parse(["--model", "model=x"]).warm_up

@@ -1,9 +1,11 @@
 """One small world, transformed once and trained on once for all tests of this folder that can share it."""
 
+import dataclasses
 import logging
 
 import pytest
 import toy_world
+from made_once import made_once
 
 NEVER_RATED = "m97"
 ONLY_IN_TEST = "m98"
@@ -17,6 +19,11 @@ RETRIEVAL_CONFIG = {
     "seed": 7,
     "user_snapshot": True,
     "rating_range": [1.0, 5.0],
+}
+DEEP_CONFIG = {
+    **RETRIEVAL_CONFIG,
+    "family": "deep",
+    "hyperparameters": {"batch_size": 32, "max_epochs": 8, "learning_rate": 0.02, "factor_l2": 1.0, "bias_l2": 1.0},
 }
 
 
@@ -40,33 +47,67 @@ def checkerboard():
 
 @pytest.fixture(scope="session")
 def artifacts(checkerboard, tmp_path_factory):
-    return toy_world.write_artifacts(checkerboard, tmp_path_factory.mktemp("checkerboard"))
+    return written_once("checkerboard", checkerboard, tmp_path_factory)
+
+
+def written_once(name, world, tmp_path_factory):
+    """A world's Artifacts; name: of the world."""
+    told = made_once(
+        tmp_path_factory, name, lambda folder: dataclasses.asdict(toy_world.write_artifacts(world, folder / "world"))
+    )
+    return toy_world.Artifacts(**told)
 
 
 @pytest.fixture(scope="session")
-def retrieval_log():
-    """What training said, filled by retrieval_path."""
-    return []
+def retrieval_training(artifacts, tmp_path_factory):
+    """A retrieval model trained on the checkerboard: its path, and what training said."""
+    config = RETRIEVAL_CONFIG
+    return made_once(tmp_path_factory, "retrieval", lambda folder: _trained_retrieval(artifacts, folder, config))
 
 
-@pytest.fixture(scope="session")
-def retrieval_path(artifacts, retrieval_log, tmp_path_factory):
-    """A retrieval model trained on the checkerboard."""
+def _trained_retrieval(artifacts, folder, config):
     from trainer_modules import retrieval
+
+    said = []
 
     class Keep(logging.Handler):
         def emit(self, record):
-            retrieval_log.append(record.getMessage())
+            said.append(record.getMessage())
 
     logger, handler = logging.getLogger("movierec"), Keep()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    path = tmp_path_factory.mktemp("retrieval") / "model"
-    retrieval.run_fn(artifacts.fn_args(path, RETRIEVAL_CONFIG))
+    retrieval.run_fn(artifacts.fn_args(folder / "model", config))
     logger.removeHandler(handler)
     logger.setLevel(level)
-    return str(path)
+    return {"path": str(folder / "model"), "said": said}
+
+
+@pytest.fixture(scope="session")
+def retrieval_path(retrieval_training):
+    return retrieval_training["path"]
+
+
+@pytest.fixture(scope="session")
+def retrieval_again_path(artifacts, tmp_path_factory):
+    """The same trained again, without a snapshot of the users."""
+    config = {**RETRIEVAL_CONFIG, "user_snapshot": False}
+    made = made_once(tmp_path_factory, "retrieval-again", lambda folder: _trained_retrieval(artifacts, folder, config))
+    return made["path"]
+
+
+@pytest.fixture(scope="session")
+def deep_path(star_artifacts, tmp_path_factory):
+    """A ranking model trained on the checkerboard of stars."""
+
+    def make(folder):
+        from trainer_modules import ranking
+
+        ranking.run_fn(star_artifacts.fn_args(folder / "model", DEEP_CONFIG))
+        return str(folder / "model")
+
+    return made_once(tmp_path_factory, "deep", make)
 
 
 @pytest.fixture(scope="session")
@@ -76,4 +117,4 @@ def star_world():
 
 @pytest.fixture(scope="session")
 def star_artifacts(star_world, tmp_path_factory):
-    return toy_world.write_artifacts(star_world, tmp_path_factory.mktemp("stars"))
+    return written_once("stars", star_world, tmp_path_factory)

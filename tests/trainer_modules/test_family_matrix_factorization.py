@@ -91,7 +91,7 @@ def test_weights_are_the_means_of_the_exercise():
 def test_both_solvers_go_down_the_same_objective_to_the_same_place(artifacts, target):
     states = retrieval_data.load(artifacts.fn_args("unused", {})).fit
     num_movies = 18
-    p = MatrixFactorization(embedding_dimension=2, learning_rate=0.02, initial_stddev=0.3)
+    p = MatrixFactorization(embedding_dimension=2, learning_rate=0.05, initial_stddev=0.3)
     y = states.rating if target == mf.STARS else np.ones_like(states.rating)
     weights = mf.Weights.of(p, len(y), states.num_users, num_movies)
     cells = np.full((states.num_users, num_movies), np.nan)
@@ -99,14 +99,12 @@ def test_both_solvers_go_down_the_same_objective_to_the_same_place(artifacts, ta
     tf.keras.utils.set_random_seed(1)
     start = tf.random.normal([num_movies, 2], stddev=0.3)
     reached = {}
-    for solver, num_epochs in ((mf._alternating, 12), (mf._descending, 700)):
-        values = [
-            objective(users, movies, cells, weights)
-            for users, movies in itertools.islice(solver(states, y, weights, start, p, 1), num_epochs)
-        ]
+    for solver, num_epochs in ((mf._alternating, 12), (mf._descending, 250)):
+        sides = list(itertools.islice(solver(states, y, weights, start, p, 1), num_epochs))
+        looked_at = sides if solver is mf._alternating else sides[-1:]
+        values = [objective(users, movies, cells, weights) for users, movies in looked_at]
         reached[solver] = values[-1]
-        if solver is mf._alternating:
-            assert (np.diff(values) <= 1e-3 * values[0]).all(), "no sweep makes it worse"
+        assert (np.diff(values) <= 1e-3 * values[0]).all(), "no sweep makes it worse"
     assert reached[mf._descending] == pytest.approx(reached[mf._alternating], rel=0.02)
 
 

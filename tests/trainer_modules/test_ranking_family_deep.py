@@ -1,11 +1,16 @@
 """The ranking family deep: what every family must do; test_ranking_deep.py has the rest."""
 
+import pytest
+from conftest import DEEP_CONFIG
 from ranking_family_suite import RankingFamilySuite
 
 
 class TestDeep(RankingFamilySuite):
     family = "deep"
-    hyperparameters = {  # noqa: RUF012
-        "batch_size": 32, "max_epochs": 8, "learning_rate": 0.02, "factor_l2": 1.0, "bias_l2": 1.0,
-    }  # fmt: skip
+    hyperparameters = DEEP_CONFIG["hyperparameters"]
     continues = True
+
+    @pytest.fixture(scope="class")
+    def model_path(self, deep_path):
+        """Trained with these hyperparameters already."""
+        return deep_path

@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 import toy_world
+from conftest import DEEP_CONFIG
 from ranking_questions import past_of, rank, rank_for_history, request, taste_of
 from toy_world import COLD, NUM_STAR_MOVIES, NUM_STAR_USERS
 
@@ -18,25 +19,9 @@ from trainer_modules import features as f
 
 import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
 
-CONFIG = {
-    "family": "deep",
-    "hyperparameters": {"batch_size": 32, "max_epochs": 8, "learning_rate": 0.02, "factor_l2": 1.0, "bias_l2": 1.0},
-    "seed": 7,
-    "user_snapshot": True,
-    "rating_range": [1.0, 5.0],
-}
-
-
 @pytest.fixture(scope="module")
-def model_path(star_artifacts, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "ranking"
-    ranking.run_fn(star_artifacts.fn_args(path, CONFIG))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def served(model_path):
-    return tf.saved_model.load(model_path)
+def served(deep_path):
+    return tf.saved_model.load(deep_path)
 
 
 def serialized_test_rows(star_artifacts):
@@ -69,8 +54,8 @@ def test_signatures_are_the_contract(served):
     assert [name for name, _, _ in seen[c.POPULAR][1]] == [c.MOVIE_ID, c.MOVIE_TITLE, c.SCORE]
 
 
-def test_every_epoch_is_noted(model_path):
-    with open(f"{model_path}-run/epochs.csv", newline="") as file:
+def test_every_epoch_is_noted(deep_path):
+    with open(f"{deep_path}-run/epochs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     tuning = [row for row in rows if row["phase"] == "tuning"]
     refit = [row for row in rows if row["phase"] == "refit"]
@@ -145,7 +130,7 @@ def test_stars_are_clipped_to_the_range(star_artifacts, served):
     """The same world told that stars go from 2 to 3: what lies beyond is cut, and something does."""
     stars = rank_for_history(served, ["stranger"] * 2, [taste_of(0), taste_of(1)], [["m14", "m15"]] * 2)
     assert stars.min() < 2.0 and stars.max() > 3.0
-    config = {**CONFIG, "rating_range": [2.0, 3.0]}
+    config = {**DEEP_CONFIG, "rating_range": [2.0, 3.0]}
     data = ranking_data.load(star_artifacts.fn_args("", config))
     scores = np.array([[-7.0, 2.5, 40.0]], np.float32)
     narrow = ranking.ranking_signatures.RankingModel(lambda query, position: tf.constant(scores), data, False)
@@ -186,7 +171,7 @@ def test_serving_default_knows_what_the_example_says_and_nothing_stored(served, 
 
 
 def test_without_a_snapshot_nothing_of_a_user_is_stored(star_artifacts):
-    data = ranking_data.load(star_artifacts.fn_args("", CONFIG))
+    data = ranking_data.load(star_artifacts.fn_args("", DEEP_CONFIG))
     forgetful, remembering = (ranking.ranking_signatures.RankingModel(_echo, data, kept) for kept in (False, True))
     assert forgetful.rank(["u1"], [["m4"]])[c.STARS].numpy() == pytest.approx(1.0)
     assert remembering.rank(["u1"], [["m4"]])[c.STARS].numpy() == pytest.approx(5.0)
@@ -241,7 +226,7 @@ FRESH = """
 """
 
 
-def test_a_fresh_process_without_our_classes_says_the_same(served, model_path, tmp_path):
+def test_a_fresh_process_without_our_classes_says_the_same(served, deep_path, tmp_path):
     asked = request(["u1", "stranger"], [taste_of(0), taste_of(1)], [["m1", "m2", "", *COLD]] * 2)
     here = served.signatures[c.RANK_FOR_HISTORY](**asked)[c.STARS].numpy()
     question = {name: value.numpy().astype(str if value.dtype == tf.string else value.numpy().dtype).tolist()
@@ -249,7 +234,7 @@ def test_a_fresh_process_without_our_classes_says_the_same(served, model_path, t
     script = tmp_path / "fresh.py"
     script.write_text(textwrap.dedent(FRESH))
     done = subprocess.run(
-        [sys.executable, str(script), model_path, json.dumps(question)], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, str(script), deep_path, json.dumps(question)], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])

@@ -7,7 +7,9 @@ import pytest
 from conftest import RETRIEVAL_CONFIG
 
 from components import baseline, retrieval_evaluation
-from trainer_modules import retrieval, retrieval_data, retrieval_model
+from trainer_modules import index_growth, retrieval, retrieval_data, retrieval_model
+
+import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
 
 FAMILY, SEED = "two_tower", RETRIEVAL_CONFIG["seed"]
 
@@ -30,8 +32,9 @@ def towers_of_shuffled_labels(data):
 
 
 @pytest.fixture(scope="module")
-def towers_with_permuted_embeddings(data):
-    towers = retrieval.FAMILIES[FAMILY](data, RETRIEVAL_CONFIG["hyperparameters"], SEED)
+def towers_with_permuted_embeddings(data, retrieval_path):
+    """Those of the model that is blessed, but for this."""
+    towers = index_growth.grown(tf.saved_model.load(retrieval_path), data.catalog, data.catalog.num_movies)
     permuted = np.random.default_rng(3).permutation(len(towers.candidate_vectors))
     return towers._replace(candidate_vectors=towers.candidate_vectors[permuted])
 

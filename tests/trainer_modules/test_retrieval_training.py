@@ -64,23 +64,22 @@ def test_a_fresh_process_without_our_code_gives_the_same_answers(retrieval_path,
         np.testing.assert_allclose(score, here[c.SCORE], rtol=1e-5)
 
 
-def test_training_says_how_it_goes(retrieval_path, retrieval_log):
-    epochs = RETRIEVAL_CONFIG["hyperparameters"]["num_epochs"]
-    tuning = [line for line in retrieval_log if re.match(r"retrieval tuning: epoch \d+/\d+, loss \d", line)]
+def test_training_says_how_it_goes(retrieval_training):
+    epochs, said = RETRIEVAL_CONFIG["hyperparameters"]["num_epochs"], retrieval_training["said"]
+    tuning = [line for line in said if re.match(r"retrieval tuning: epoch \d+/\d+, loss \d", line)]
     assert len(tuning) == epochs
     assert all(re.search(r"eval ndcg_at_10 [01]\.\d{4}, \d+ examples/s$", line) for line in tuning)
     assert float(re.search(r"eval ndcg_at_10 ([\d.]+)", tuning[-1])[1]) == pytest.approx(1.0, abs=0.05)
-    assert len([line for line in retrieval_log if line.startswith("retrieval refit: epoch")]) == epochs
-    with open(retrieval_path + "-run/epochs.csv") as file:
+    assert len([line for line in said if line.startswith("retrieval refit: epoch")]) == epochs
+    with open(retrieval_training["path"] + "-run/epochs.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["phase"] for row in rows] == ["tuning"] * epochs + ["refit"] * epochs
     assert float(rows[epochs - 1]["train_loss"]) < float(rows[0]["train_loss"])
     assert float(rows[epochs - 1]["eval_loss"]) < float(rows[0]["eval_loss"])
 
 
-def test_same_seed_same_model_and_no_snapshot_changes_no_explicit_answer(artifacts, states, model, tmp_path):
-    retrieval.run_fn(artifacts.fn_args(tmp_path / "model", {**RETRIEVAL_CONFIG, "user_snapshot": False}))
-    again = tf.saved_model.load(str(tmp_path / "model"))
+def test_same_seed_same_model_and_no_snapshot_changes_no_explicit_answer(retrieval_again_path, states, model):
+    again = tf.saved_model.load(retrieval_again_path)
     asked = request(["u0", "u1", "stranger"], [known(states, "u0"), known(states, "u1"), []], k=18)
     one, other = model.recommend_for_history(**asked), again.recommend_for_history(**asked)
     assert movies(one) == movies(other)

@@ -23,6 +23,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from tfx_bsl.tfxio import tf_example_record
 
+from components import example_batches, transformed_examples
 from trainer_modules.inputs import parsing_spec
 from trainer_modules.preprocessing import preprocessing_fn
 
@@ -231,28 +232,24 @@ def write_artifacts(world, folder):
 
 
 def transform(examples_uri, transform_uri, transformed_uri, temporary, features=f.RATING_EXAMPLE):
-    """Analyses the fit splits; transforms all three, unless transformed_uri is None."""
+    """Analyses the fit splits; transforms all three, unless transformed_uri is None. The pipeline's Transform does both
+    in the same way, but that here no file is read in Beam, which would plan longer than it reads."""
     schema = schema_utils.schema_from_feature_spec(parsing_spec(features))
+    files = [path for split in f.FIT_SPLITS for path in example_batches.paths(f"{examples_uri}/Split-{split}")]
+    source = tf_example_record.TFExampleRecord(files, schema=schema, telemetry_descriptors=["test"])
+    columns = sorted(features, key=lambda feature: source.ArrowSchema().names.index(feature.name))
+    batches = [batch for path in files for batch in example_batches.read(path, columns, batch_rows=4096)]
     options = PipelineOptions(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner")
     with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=temporary):
-
-        def read(splits):
-            files = [f"{examples_uri}/Split-{split}/*" for split in splits]
-            source = tf_example_record.TFExampleRecord(files, schema=schema, telemetry_descriptors=["test"])
-            label = "Read " + " ".join(splits)
-            return pipeline | label >> source.BeamSource(), source.TensorAdapterConfig()
-
-        transform_fn = read(f.FIT_SPLITS) | tft_beam.AnalyzeDataset(preprocessing_fn)
+        rows = pipeline | beam.Create(batches), source.TensorAdapterConfig()
+        transform_fn = rows | tft_beam.AnalyzeDataset(preprocessing_fn)
         transform_fn | tft_beam.WriteTransformFn(transform_uri)
         metadata = dataset_metadata.DatasetMetadata(schema)
         metadata | tft_beam.WriteMetadata(f"{transform_uri}/metadata", pipeline=pipeline)
-        for split in f.SPLITS if transformed_uri else ():
-            transformed = (read([split]), transform_fn) | f"Transform {split}" >> tft_beam.TransformDataset(
-                output_record_batches=True
-            )
-            (
-                transformed
-                | f"Encode {split}" >> tft_beam.EncodeTransformedDataset()
-                | f"Write {split}"
-                >> beam.io.WriteToTFRecord(f"{transformed_uri}/Split-{split}/examples", file_name_suffix=".gz")
-            )
+    if transformed_uri:
+        transformation = transformed_examples.Transformation(tft.TFTransformOutput(transform_uri))
+        for split in f.SPLITS:
+            folder = pathlib.Path(transformed_uri) / f"Split-{split}"
+            folder.mkdir(parents=True)
+            for path in example_batches.paths(f"{examples_uri}/Split-{split}"):
+                transformation.write(path, str(folder / pathlib.Path(path).name), temporary)
