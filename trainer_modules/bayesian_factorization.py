@@ -12,11 +12,12 @@ from typing import Any
 
 from trainer_modules import bias_ranking, hyperparameters, rating_matrix, sampled_matrix
 from trainer_modules.likelihoods import Likelihood, Normal
-from trainer_modules.low_rank import Filled, LowRankScorer, check_size, truncated
+from trainer_modules.low_rank import LowRankScorer, check_size, truncated
 from trainer_modules.ranking_data import RankingData
 from trainer_modules.ranking_scorer import Fitted
 from trainer_modules.ranking_watch import Watch
 from trainer_modules.rating_matrix import RatingMatrix
+from trainer_modules.sampled_matrix import Sampled
 
 
 def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
@@ -37,16 +38,15 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     held_out = rating_matrix.of_rows(data.tuned_on, data)
     tuning = Watch(p.num_tuning_steps, train, held_out, data.rating_range, "step")
 
-    def sampled_from(cells: RatingMatrix, num_steps: int, watch: Watch) -> Filled:
+    def sampled_from(cells: RatingMatrix, num_steps: int, watch: Watch) -> Sampled:
         return sampled_matrix.fill(_ids_alone(cells), _likelihoods, p, num_steps, False, watch, seed)
 
     sampled_from(train, p.num_tuning_steps, tuning)
     data.on_tuned(float(tuning.notes[-1]["eval_rmse"]))
     refit = Watch(p.num_steps, cells, None, data.rating_range, "step")
     sampled = sampled_from(cells, p.num_steps, refit)
-    everything = bias_ranking.filled(cells)
-    everything.stars[:num_users, :num_movies] = sampled.stars[:num_users, :num_movies]
-    low_rank = truncated(everything._replace(noise=sampled.noise), num_users, num_movies, p.rank, seed)
+    filled = bias_ranking.filled_around(cells, sampled.stars, sampled.noise)
+    low_rank = truncated(filled, num_users, num_movies, p.rank, seed)
     return Fitted(LowRankScorer(low_rank, data), (*tuning.notes, *refit.notes))
 
 

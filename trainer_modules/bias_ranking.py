@@ -109,6 +109,20 @@ def filled(matrix: RatingMatrix) -> Filled:
     return Filled(fitted.mean, users @ movies.T, fitted.noise)
 
 
+def filled_around(matrix: RatingMatrix, stars: np.ndarray, noise: float) -> Filled:
+    """A family's own predictions for users and movies with cells; what biases say of all others.
+
+    Args:
+      matrix: what the family was fitted on.
+      stars: float32 [U, N].
+      noise: variance of the cells' stars around them.
+    """
+    everything = filled(matrix)
+    seen = np.ix_(np.unique(matrix.user), np.unique(matrix.movie))
+    everything.stars[seen] = stars[seen] - everything.mean
+    return everything._replace(noise=noise)
+
+
 def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     """Fits biases on train, to see the error on eval, then on both.
 

@@ -3,7 +3,8 @@
 langevin.py has the model and its formula. Two machines are sampled, one that takes the stars for numbers with noise
 and one that takes them for an order; they err in different places, so their mean is better than either. The mean
 prediction over the draws and that of the autoencoder are added with a weight found on eval. What is served is the
-filled-in matrix in low rank: one product of a user's and a movie's vector.
+filled-in matrix in low rank: one product of a user's and a movie's vector. Unknown users and movies get what biases
+with side features say: in time they come out better so than from the machines.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from trainer_modules import hyperparameters, item_autorec, rating_matrix, sampled_matrix
+from trainer_modules import bias_ranking, hyperparameters, item_autorec, rating_matrix, sampled_matrix
 from trainer_modules.likelihoods import Likelihood, Normal, Ordered
-from trainer_modules.low_rank import LowRankScorer, check_size, fit_moods, truncated
+from trainer_modules.low_rank import Filled, LowRankScorer, check_size, fit_moods, truncated
 from trainer_modules.ranking_data import RankingData
 from trainer_modules.ranking_scorer import Fitted
-from trainer_modules.ranking_watch import Watch, predict_from
+from trainer_modules.ranking_watch import Watch
 from trainer_modules.rating_matrix import RatingMatrix
+from trainer_modules.sampled_matrix import Sampled
 
 _LOG = logging.getLogger("movierec.ranking")
 
@@ -45,18 +47,20 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     num_users, num_movies = len(train.user_side), len(train.movie_side)
     check_size(len(fit_cells.stars), num_users, num_movies, "factorization_machine")
 
+    def sampled_from(cells: RatingMatrix, num_steps: int, watch: Watch) -> Sampled:
+        return sampled_matrix.fill(cells, _likelihoods, p, num_steps, implicit=True, watch=watch, seed=seed)
+
     tuning = Watch(p.num_tuning_steps, train, held_out, data.rating_range, "step")
-    sampled = sampled_matrix.fill(
-        train, _likelihoods, p, p.num_tuning_steps, implicit=True, watch=tuning, seed=seed
-    )
-    known = sampled.mean + sampled.stars[:num_users, :num_movies]
-    encoded = _encoded(train, p, seed)
-    errors = [
-        tuning.error(predict_from((1 - blend) * known + blend * encoded), held_out) for blend in _BLENDS
-    ]
+    sampled, encoded = sampled_from(train, p.num_tuning_steps, tuning), _encoded(train, seed)
+    without, alone = (_blended(train, sampled, encoded, blend).of(held_out) for blend in (0.0, 1.0))
+
+    def error(blend: float) -> float:
+        return tuning.error(lambda _: (1.0 - blend) * without + blend * alone, held_out)
+
+    errors = [error(blend) for blend in _BLENDS]
     blend = float(_BLENDS[np.argmin(errors)])
-    sampled.stars[:num_users, :num_movies] = (1 - blend) * known + blend * encoded - sampled.mean
-    moods = fit_moods(truncated(sampled, num_users, num_movies, p.rank, seed), data)
+    tuned = truncated(_blended(train, sampled, encoded, blend), num_users, num_movies, p.rank, seed)
+    moods = fit_moods(tuned, data)
     _LOG.info(
         "ranking: eval RMSE %.4f with %.2f of autorec, moods %s; fitting anew on train + eval",
         min(errors), blend, np.round(moods, 3),
@@ -64,18 +68,22 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     data.on_tuned(min(errors))
 
     refit = Watch(p.num_steps, fit_cells, None, data.rating_range, "step")
-    sampled = sampled_matrix.fill(fit_cells, _likelihoods, p, p.num_steps, implicit=True, watch=refit, seed=seed)
-    known = sampled.stars[:num_users, :num_movies]
-    known += blend * (_encoded(fit_cells, p, seed) - sampled.mean - known)
-    low_rank = truncated(sampled, num_users, num_movies, p.rank, seed)._replace(moods=moods)
+    sampled, encoded = sampled_from(fit_cells, p.num_steps, refit), _encoded(fit_cells, seed)
+    filled = _blended(fit_cells, sampled, encoded, blend)
+    low_rank = truncated(filled, num_users, num_movies, p.rank, seed)._replace(moods=moods)
     return Fitted(LowRankScorer(low_rank, data), (*tuning.notes, *refit.notes))
+
+
+def _blended(cells: RatingMatrix, sampled: Sampled, encoded: np.ndarray, blend: float) -> Filled:
+    """blend: weight of the autoencoder."""
+    return bias_ranking.filled_around(cells, (1.0 - blend) * sampled.stars + blend * encoded, sampled.noise)
 
 
 def _likelihoods(cells: RatingMatrix, seed: int) -> tuple[Likelihood, ...]:
     return Normal(cells, seed), Ordered(cells)
 
 
-def _encoded(cells: RatingMatrix, p: hyperparameters.FactorizationMachine, seed: int) -> np.ndarray:
+def _encoded(cells: RatingMatrix, seed: int) -> np.ndarray:
     """float32 [U, N], stars: item-AutoRec's, with its default settings."""
     *_, model = item_autorec.epochs(cells, hyperparameters.ItemAutoRec(), seed)
     return model.filled_in(cells)

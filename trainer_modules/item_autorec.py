@@ -140,7 +140,6 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
             refit(number, predict_from(model.filled_in(fit_cells)))
         if number == best:
             break
-    everything = bias_ranking.filled(fit_cells)
-    everything.stars[:num_users, :num_movies] = model.filled_in(fit_cells) - everything.mean
-    low_rank = truncated(everything._replace(noise=errors[best] ** 2), num_users, num_movies, p.rank, seed)
+    filled = bias_ranking.filled_around(fit_cells, model.filled_in(fit_cells), errors[best] ** 2)
+    low_rank = truncated(filled, num_users, num_movies, p.rank, seed)
     return Fitted(LowRankScorer(low_rank, data), (*tuning.notes, *refit.notes))

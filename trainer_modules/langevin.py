@@ -33,27 +33,19 @@ STEPS_PER_CYCLE = 10
 """Steps between two draws of the precisions, and between two samples."""
 _RAMP_STEPS = 100
 _CYCLES_PER_WIDTHS = 2
-_WIDE_GROUPS = 10.0
+_WIDE_GROUPS = 20.0
 """Curvature of the groups that act through sums, in terms of its diagonal: their values pull together."""
 _FRICTION = 0.97
 """Share of the momentum that a step keeps."""
 
 
 class Draw(NamedTuple):
-    """One state of a machine: a bias and factors for everything that can be part of a user or of a movie."""
+    """One state of a machine: K factors and a bias, the bias last."""
 
     user: tf.Tensor
-    """[U, K + 1], the bias last."""
+    """[U, K + 1]."""
     movie: tf.Tensor
     """[N, K + 1]."""
-    new_user: tf.Tensor
-    """[K + 1], of a user of whom nothing is known."""
-    new_movie: tf.Tensor
-    """[K + 1]."""
-    user_side: tf.Tensor
-    """[A, K + 1], what a unit of each side feature adds."""
-    movie_side: tf.Tensor
-    """[G, K + 1]."""
 
 
 class Chain(tf.Module):
@@ -238,8 +230,5 @@ class Chain(tf.Module):
         self._prior_mean.assign(center * count / (count + 1.0) + noise * tf.math.rsqrt(precision * (count + 1.0)))
 
     def _draws(self, values: tf.Tensor) -> tuple[Draw, ...]:
-        users, movies = self._both_sides(values)
-        parts = tf.split(values, self._sizes)
-        whole = [users, movies, self._prior_mean[0], self._prior_mean[1], parts[4], parts[5]]
-        by_part = [tf.split(part, len(self._likelihoods), axis=-1) for part in whole]
-        return tuple(Draw(*machine) for machine in zip(*by_part, strict=True))
+        users, movies = (tf.split(side, len(self._likelihoods), axis=1) for side in self._both_sides(values))
+        return tuple(Draw(*sides) for sides in zip(users, movies, strict=True))

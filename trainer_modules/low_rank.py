@@ -19,6 +19,7 @@ import tensorflow as tf
 from trainer_modules import features as f
 from trainer_modules import rating_matrix
 from trainer_modules.ranking_data import FACTS, QUERY, RankingData
+from trainer_modules.rating_matrix import RatingMatrix
 
 MAX_ROWS = 2_000_000
 """Beyond it these families, which go through all rows at every step, take hours."""
@@ -45,6 +46,10 @@ class Filled(NamedTuple):
     """float32 [U + 1 + A, N + 1 + G], above the mean."""
     noise: float
     """Variance of the fit rows' stars around what is predicted of them."""
+
+    def of(self, cells: RatingMatrix) -> np.ndarray:
+        """float32 [T], stars."""
+        return self.mean + self.stars[cells.user, cells.movie]
 
 
 class LowRank(NamedTuple):
@@ -157,7 +162,8 @@ class LowRankScorer(tf.Module):
         return stars + tf.linalg.matvec(self._moods_of(query, users), self._moods)[:, None]
 
     def moods(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """[B] and [B, H] -> [B, NUM_MOODS]: 1, and how much better than predicted the newest rows were liked."""
+        """[B] and [B, H] -> [B, NUM_MOODS]: 1, and how much better than predicted the newest rows were liked; all 0 of
+        who has no rows."""
         return self._moods_of(query, self._vectors(query))
 
     def _moods_of(self, query: Mapping[str, tf.Tensor], users: tf.Tensor) -> tf.Tensor:
@@ -169,7 +175,7 @@ class LowRankScorer(tf.Module):
             tf.reduce_sum(surprise[:, -rows:], axis=1) / (tf.reduce_sum(is_row[:, -rows:], axis=1) + _MOOD_SHRINKAGE)
             for rows in _MOOD_ROWS
         ]
-        return tf.stack([tf.ones_like(means[0]), *means], axis=1)
+        return tf.stack([tf.reduce_max(is_row, axis=1), *means], axis=1)
 
     def _vectors(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """[B] and [B, H] -> [B, D]."""

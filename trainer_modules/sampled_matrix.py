@@ -1,12 +1,13 @@
 """Fills in the rating matrix with the mean prediction of many factorisation machines, drawn from their posterior.
 
-U users, N movies, A and G side features.
+U users, N movies.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,6 @@ import tensorflow as tf
 from trainer_modules import hyperparameters
 from trainer_modules.langevin import STEPS_PER_CYCLE, Chain, Draw
 from trainer_modules.likelihoods import Likelihood
-from trainer_modules.low_rank import Filled
 from trainer_modules.ranking_watch import Watch, predict_from
 from trainer_modules.rating_matrix import RatingMatrix
 
@@ -27,6 +27,15 @@ Likelihoods = Callable[[RatingMatrix, int], Sequence[Likelihood]]
 """Cells and a seed -> a likelihood for each machine that is sampled."""
 
 
+class Sampled(NamedTuple):
+    """The mean over the draws."""
+
+    stars: np.ndarray
+    """float32 [U, N]."""
+    noise: float
+    """Variance of the cells' stars around a draw's."""
+
+
 def fill(
     cells: RatingMatrix,
     likelihoods: Likelihoods,
@@ -35,7 +44,7 @@ def fill(
     implicit: bool,
     watch: Watch,
     seed: int,
-) -> Filled:
+) -> Sampled:
     """Runs a chain; one that leaves the finite is begun anew with half the step size.
 
     Args:
@@ -59,9 +68,9 @@ def fill(
         watch.notes.clear()
         machines = likelihoods(cells, seed)
         chain = Chain(cells, machines, p.factors, step_size, implicit, seed, p.start_stddev)
-        filled = _run(chain, machines, cells, p, num_steps, watch)
-        if filled is not None:
-            return filled
+        sampled = _run(chain, machines, cells, p, num_steps, watch)
+        if sampled is not None:
+            return sampled
         step_size /= 2.0
         _LOG.warning("ranking: the chain diverged; beginning anew with step size %g", step_size)
     raise ValueError(f"The chain diverges at every step size from {p.step_size:g} down to {step_size:g}.")
@@ -74,7 +83,7 @@ def _run(
     p: hyperparameters.Sampling,
     num_steps: int,
     watch: Watch,
-) -> Filled | None:
+) -> Sampled | None:
     """None: it diverged."""
     mean = float(cells.stars.mean())
     total, noises = np.zeros(0, np.float32), []
@@ -87,29 +96,21 @@ def _run(
         notes = (step + STEPS_PER_CYCLE) % _STEPS_PER_NOTE == 0
         if is_burn_in and not notes:
             continue
-        stars = everything(draws[0], likelihoods[0])
+        stars = above_mean(draws[0], likelihoods[0])
         for draw, likelihood in zip(draws[1:], likelihoods[1:], strict=True):
-            stars += everything(draw, likelihood)
+            stars += above_mean(draw, likelihood)
         stars /= len(draws)
+        stars += mean
         if not is_burn_in:
-            noises.append(float(np.mean(np.square(mean + stars[cells.user, cells.movie] - cells.stars))))
+            noises.append(float(np.mean(np.square(stars[cells.user, cells.movie] - cells.stars))))
             total = stars if len(noises) == 1 else np.add(total, stars, out=total)
         if notes:
-            watch(step + STEPS_PER_CYCLE, predict_from(mean + (stars if is_burn_in else total / len(noises))))
-    return Filled(mean, total / len(noises), float(np.mean(noises)))
+            watch(step + STEPS_PER_CYCLE, predict_from(stars if is_burn_in else total / len(noises)))
+    return Sampled(total / len(noises), float(np.mean(noises)))
 
 
-def everything(draw: Draw, likelihood: Likelihood) -> np.ndarray:
-    """float32 [U + 1 + A, N + 1 + G], stars above the mean.
-
-    What a side feature adds is the difference that it makes to a user, or a movie, of whom nothing else is known.
-    """
-    users = np.concatenate([draw.user, draw.new_user[None], draw.new_user + draw.user_side])
-    movies = np.concatenate([draw.movie, draw.new_movie[None], draw.new_movie + draw.movie_side])
-    left = np.concatenate([users, np.ones((len(users), 1), np.float32)], axis=1)
-    right = np.concatenate([movies[:, :-1], np.ones((len(movies), 1), np.float32), movies[:, -1:]], axis=1)
-    stars = likelihood.expected(left @ right.T)
-    new_user, new_movie = len(draw.user), len(draw.movie)
-    stars[new_user + 1 :] -= stars[new_user]
-    stars[:, new_movie + 1 :] -= stars[:, new_movie : new_movie + 1]
-    return stars
+def above_mean(draw: Draw, likelihood: Likelihood) -> np.ndarray:
+    """float32 [U, N], stars above the cells' mean."""
+    left = np.concatenate([draw.user, np.ones((len(draw.user), 1), np.float32)], axis=1)
+    right = np.concatenate([draw.movie[:, :-1], np.ones((len(draw.movie), 1), np.float32), draw.movie[:, -1:]], axis=1)
+    return likelihood.expected(left @ right.T)

@@ -95,37 +95,13 @@ def test_the_chain_draws_from_the_posterior(monkeypatch):
     np.testing.assert_allclose(drawn.std(axis=0), np.sqrt(np.diag(np.linalg.inv(precision))), rtol=0.2)
 
 
-def test_everything_is_a_sum_of_its_parts():
+def test_stars_are_what_the_likelihood_makes_of_the_scores():
     chain = started(implicit=True)
-    draw, _ = chain._draws(chain._values.read_value())
-    filled = sampled_matrix.everything(draw, chain._likelihoods[0])
-    users, movies = draw.user.numpy(), draw.movie.numpy()
-    u, i = NUM_USERS, NUM_MOVIES
-    assert filled.shape == (u + 1 + 3, i + 1 + 2)
-    expected = users[:, :2] @ movies[:, :2].T + users[:, 2:] + movies[:, 2]
-    np.testing.assert_allclose(filled[:u, :i], expected, rtol=1e-4, atol=1e-5)
-    # A new user with the second side feature, and a new movie with the first.
-    user, movie = draw.new_user + draw.user_side[1], draw.new_movie + draw.movie_side[0]
-    by_hand = float(tf.tensordot(user[:2], movie[:2], 1) + user[2] + movie[2])
-    assert filled[u, i] + filled[u + 2, i] + filled[u, i + 1] + filled[u + 2, i + 1] == pytest.approx(by_hand, abs=1e-4)
-
-
-def test_of_an_order_everything_is_stars_and_differences_of_stars():
-    chain = started(implicit=True)
-    _, draw = chain._draws(chain._values.read_value())
-    ordered = chain._likelihoods[1]
-    filled = sampled_matrix.everything(draw, ordered)
-
-    def stars(user, movie):
-        score = float(tf.tensordot(user[:2], movie[:2], 1) + user[2] + movie[2])
-        return ordered.expected(np.array([[score]], np.float32))[0, 0]
-
-    u, i = NUM_USERS, NUM_MOVIES
-    with_fact, with_genre = draw.new_user + draw.user_side[1], draw.new_movie + draw.movie_side[0]
-    assert filled[2, 3] == pytest.approx(stars(draw.user[2], draw.movie[3]), abs=1e-5)
-    assert filled[u, 3] + filled[u + 2, 3] == pytest.approx(stars(with_fact, draw.movie[3]), abs=1e-5)
-    both_unknown = filled[u, i] + filled[u + 2, i] + filled[u, i + 1] + filled[u + 2, i + 1]
-    assert both_unknown == pytest.approx(stars(with_fact, with_genre), abs=1e-5)
+    for draw, likelihood in zip(chain._draws(chain._values.read_value()), chain._likelihoods, strict=True):
+        users, movies = draw.user.numpy(), draw.movie.numpy()
+        scores = users[:, :2] @ movies[:, :2].T + users[:, 2:] + movies[:, 2]
+        found = sampled_matrix.above_mean(draw, likelihood)
+        np.testing.assert_allclose(found, likelihood.expected(scores), rtol=1e-4, atol=1e-5)
 
 
 def settings(**values):

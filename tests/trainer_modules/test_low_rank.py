@@ -109,7 +109,8 @@ def asked(data, fitted, user_index):
             gain = prior @ rows.T @ np.linalg.inv(rows @ prior @ rows.T + 0.7 * np.eye(len(rows)))
             user = start + gain @ (rated - 3.2 - rows @ start)
         surprise = rated - 3.2 - rows @ user
-        moods = [1.0] + [surprise[-size:].sum() / (min(size, len(surprise)) + 2.0) for size in (1, 4, 16, 50)]
+        means = [surprise[-size:].sum() / (min(size, len(surprise)) + 2.0) for size in (1, 4, 16, 50)]
+        moods = [float(is_row.any()), *means]
         movies = fitted.movie[data.catalog.movie_index[:3] - f.FIRST_INDEX]
         stars.append(3.2 + movies @ user + np.dot(moods, fitted.moods))
     return query, np.array(stars)
@@ -135,13 +136,33 @@ def test_a_movie_without_ratings_is_its_side_features_and_one_out_of_the_catalog
 
 
 def test_moods_are_fitted_to_what_the_vectors_leave_on_eval(data, fitted):
-    """Where eval rows are half a star above all that was predicted, the constant says so."""
+    """Where eval rows are half a star above all that was predicted, the constant of users with a history says so."""
     flat = fitted._replace(**{
         name: np.zeros_like(getattr(fitted, name))
         for name in ("user", "new_user", "user_side", "movie", "new_movie", "movie_side", "moods")
     })
     rows = {**data.eval, f.USER_RATING.name: np.full(len(data.eval[f.USER_RATING.name]), 3.7, np.float32)}
+    rows[f.HISTORY_RATING.name] = np.full_like(rows[f.HISTORY_RATING.name], 3.2)
     rows[f.HISTORY_MOVIE_INDEX.name] = np.zeros_like(rows[f.HISTORY_MOVIE_INDEX.name])
+    without = low_rank.fit_moods(flat, dataclasses.replace(data, eval=rows))
+    np.testing.assert_array_equal(without, np.zeros(low_rank.NUM_MOODS))
+    rows[f.HISTORY_MOVIE_INDEX.name][:, -1] = f.FIRST_INDEX
     found = low_rank.fit_moods(flat, dataclasses.replace(data, eval=rows))
     num_rows = len(rows[f.USER_RATING.name])
     np.testing.assert_allclose(found, [0.5 * num_rows / (num_rows + 10.0), 0, 0, 0, 0], atol=1e-4)
+
+
+def test_families_speak_for_what_they_have_seen_and_biases_for_the_rest(data):
+    cells = rating_matrix.of_rows(data.train, data)
+    unseen_user, unseen_movie = cells.user[0], cells.movie[0]
+    kept = (cells.user != unseen_user) & (cells.movie != unseen_movie)
+    cells = cells._replace(user=cells.user[kept], movie=cells.movie[kept], stars=cells.stars[kept])
+    biases = bias_ranking.filled(cells)
+    own = np.full((len(cells.user_side), len(cells.movie_side)), 2.5, np.float32)
+    around = bias_ranking.filled_around(cells, own, noise=0.3)
+    seen = np.ix_(np.unique(cells.user), np.unique(cells.movie))
+    np.testing.assert_allclose(around.mean + around.stars[seen], 2.5, rtol=1e-6)
+    np.testing.assert_array_equal(around.stars[unseen_user], biases.stars[unseen_user])
+    np.testing.assert_array_equal(around.stars[:, unseen_movie], biases.stars[:, unseen_movie])
+    np.testing.assert_array_equal(around.stars[len(own) :], biases.stars[len(own) :])
+    assert around.noise == 0.3
