@@ -13,6 +13,13 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 MOVIEREC = [str(pathlib.Path(sys.executable).with_name("movierec"))]
+SHORT_CHAINS = """
+[ranking.hyperparameters]
+num_steps = 400
+num_tuning_steps = 200
+burn_in_steps = 130
+"""
+"""A third of factorization_machine's own: enough for the gates. What all of them give, the slow tests ask."""
 _START = re.compile(r"\[ *\d+/\d+\] (\w+)")
 _END = re.compile(r" +[\d.]+ s  (from the cache\. )?(.*)")
 
