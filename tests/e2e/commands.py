@@ -19,7 +19,7 @@ num_steps = 400
 num_tuning_steps = 200
 burn_in_steps = 130
 """
-"""A third of factorization_machine's own: enough for the gates. What all of them give, the slow tests ask."""
+"""Less than half of factorization_machine's: enough for the sample's gates. All of them run in test_ml_100k_run.py."""
 _START = re.compile(r"\[ *\d+/\d+\] (\w+)")
 _END = re.compile(r" +[\d.]+ s  (from the cache\. )?(.*)")
 
