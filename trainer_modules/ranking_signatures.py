@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +22,7 @@ from trainer_modules.signatures import (
     checked,
     specs,
 )
-from trainer_modules.snapshot import History, UserSnapshot
+from trainer_modules.snapshot import FACTS_TYPE, HISTORY_TYPES, History, UserSnapshot
 from trainer_modules.transform_graph import TransformGraph
 
 _LOG = logging.getLogger("movierec.ranking")
@@ -61,7 +60,7 @@ class RankingModel(tf.Module):
     def rank(self, user_id: tf.Tensor, movie_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The stored state decides."""
         user_id, movie_id = checked(user_id=user_id, movie_id=movie_id)
-        return self._answer(user_id, self._stored(user_id), self._snapshot.lookup(user_id), movie_id)
+        return self._answer(user_id, self._snapshot.facts(user_id), self._snapshot.lookup(user_id), movie_id)
 
     @tf.function(input_signature=[*specs(*QUERY), _MOVIES_SPEC], autograph=False)
     def rank_for_history(
@@ -87,7 +86,7 @@ class RankingModel(tf.Module):
             movie_id=movie_id,
         )
         history = self._names.history(history_movie_id, history_rating, history_timestamp)
-        return self._answer(user_id, self._stored(user_id), history, movie_id)
+        return self._answer(user_id, self._snapshot.facts(user_id), history, movie_id)
 
     @tf.function(input_signature=specs(c.EXAMPLES), autograph=False)
     def serving_default(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -96,8 +95,8 @@ class RankingModel(tf.Module):
         spec = {**EXAMPLE_SPEC, f.MOVIE_ID.name: tf.io.FixedLenFeature([], tf.string)}
         del spec[f.TIMESTAMP.name]
         raw = tf.io.parse_example(examples, {**spec, **self._example_facts.spec})
-        facts = _by_name(self._example_facts(raw))
         history = self._names.history(*(raw[feature.name] for feature in f.HISTORY))
+        facts = self._example_facts(raw)
         return self._answer(raw[f.USER_ID.name], facts, history, raw[f.MOVIE_ID.name][:, None])
 
     @tf.function(input_signature=specs(c.K), autograph=False)
@@ -105,20 +104,21 @@ class RankingModel(tf.Module):
         """The movies with most fit rows, for a client whose retrieval is down."""
         return self._names.popular(k)
 
-    def _stored(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [B] -> the user's facts, [B] each; OOV_INDEX where nothing is stored."""
-        return _by_name(self._snapshot.facts(user_id))
-
     def _answer(
-        self, user_id: tf.Tensor, facts: Mapping[str, tf.Tensor], history: History, movie_id: tf.Tensor
+        self, user_id: tf.Tensor, facts: tf.Tensor, history: History, movie_id: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """string [B], facts [B] each, ragged history [B, None], string [B, M] -> stars [B, M]."""
-        newest, query = self._transformed_query(user_id, history)
+        """string [B], int64 [B, 3], ragged history [B, None], string [B, M] -> stars [B, M]."""
+        return {c.STARS: self._stars(user_id, facts, movie_id, *history)}
+
+    @tf.function(input_signature=[SPECS[c.USER_ID], FACTS_TYPE, _MOVIES_SPEC, *HISTORY_TYPES], autograph=False)
+    def _stars(self, user_id: tf.Tensor, facts: tf.Tensor, movie_id: tf.Tensor, *rows: tf.Tensor) -> tf.Tensor:
+        """A function of its own that signatures call: else each had a copy of the transform graph and the scorer."""
+        newest, query = self._transformed_query(user_id, History(*rows))
         # Whatever a caller sends as stars, it cannot drive the answer to infinity.
         rating = tf.clip_by_value(newest.rating, self._low, self._high)
-        query = {**query, **facts, f.HISTORY_RATING.name: rating}
+        query = {**query, **_by_name(facts), f.HISTORY_RATING.name: rating}
         stars = self._scorer(query, self._names.positions(movie_id))
-        return {c.STARS: tf.clip_by_value(stars, self._low, self._high)}
+        return tf.clip_by_value(stars, self._low, self._high)
 
 
 def export(scorer: Scorer, data: RankingData, serving_model_dir: str, user_snapshot: bool) -> None:

@@ -31,7 +31,7 @@ from trainer_modules.signatures import (
     seen_positions,
     specs,
 )
-from trainer_modules.snapshot import History, UserSnapshot
+from trainer_modules.snapshot import FACTS_TYPE, HISTORY_TYPES, History, UserSnapshot
 from trainer_modules.top_k import mask, ranks, top_k
 from trainer_modules.towers import Query, Towers
 from trainer_modules.transform_graph import TransformGraph
@@ -292,9 +292,14 @@ class RetrievalModel(tf.Module):
 
     def _query(self, user_id: tf.Tensor, history: History, facts: tf.Tensor | None = None) -> tf.Tensor:
         """Facts that are not given are the stored ones."""
+        return self._query_vectors(user_id, *history, self._snapshot.facts(user_id) if facts is None else facts)
+
+    @tf.function(input_signature=[*specs(c.USER_ID), *HISTORY_TYPES, FACTS_TYPE], autograph=False)
+    def _query_vectors(self, user_id: tf.Tensor, *state: tf.Tensor) -> tf.Tensor:
+        """A function of its own that signatures call: else each had a copy of the transform graph and the tower."""
+        history, facts = History(*state[:3]), state[3]
         newest, transformed = self._transformed(user_id, history)
         index, age_bucket = transformed[f.USER_INDEX.name], transformed[f.HISTORY_AGE_BUCKET.name]
-        facts = self._snapshot.facts(user_id) if facts is None else facts
         return self._query_tower(Query(index, history, newest, age_bucket, facts), self._candidates)
 
     def _scores(self, user_id: tf.Tensor, history: History) -> tf.Tensor:

@@ -26,6 +26,12 @@ class History(NamedTuple):
     """int64 [B, H], seconds since 1970-01-01 UTC, 0 where padded."""
 
 
+_RAGGED = [tf.RaggedTensorSpec([None, None], dtype, 1, tf.int64) for dtype in (tf.int32, tf.float32, tf.int64)]
+HISTORY_TYPES = History(*_RAGGED)
+"""Of a ragged one, for a tf.function's input_signature."""
+FACTS_TYPE = tf.TensorSpec([None, len(f.USER_FACT_INDICES)], tf.int64)
+"""What UserSnapshot.facts gives."""
+
 _PADDING = History(position=-1, rating=0.0, timestamp=0)
 
 

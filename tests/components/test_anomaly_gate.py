@@ -1,4 +1,4 @@
-"""The gate behind the real StatisticsGen and ExampleValidator, run by TFX's LocalDagRunner."""
+"""The gate behind the real statistics and ExampleValidator, run by TFX's LocalDagRunner."""
 
 import pytest
 from example_gen_run import BEAM_ARGUMENTS
@@ -6,12 +6,12 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.components.example_validator.component import ExampleValidator
-from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
 from components import movielens
 from components.anomaly_gate import AnomalyGate, describe
+from components.columnar_statistics import ColumnarStatisticsGen
 from components.errors import InputError
 from components.movielens_example_gen import MovieLensExampleGen
 from components.pinned_schema import PinnedSchema
@@ -26,7 +26,9 @@ def test_good_data_pass_and_bad_data_stop_the_run(tmp_path):
     )
     right = PinnedSchema(environment=SAMPLE.environment, rating_min=1.0, rating_max=5.0, schema_digest="")
     wrong = PinnedSchema(environment=SAMPLE.environment, rating_min=1.0, rating_max=4.0, schema_digest="")
-    statistics = StatisticsGen(examples=ingest.outputs["examples"], schema=right.outputs["schema"])
+    statistics = ColumnarStatisticsGen(
+        examples=ingest.outputs["examples"], schema=right.outputs["schema"], code=""
+    )
     components = [ingest, right, wrong.with_id("WrongSchema"), statistics]
     gates = []
     for name, schema in (("Right", right), ("Wrong", wrong)):

@@ -13,6 +13,13 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 MOVIEREC = [str(pathlib.Path(sys.executable).with_name("movierec"))]
+SHORT_CHAINS = """
+[ranking.hyperparameters]
+num_steps = 400
+num_tuning_steps = 200
+burn_in_steps = 130
+"""
+"""Less than half of factorization_machine's: enough for the sample's gates. All of them run in test_ml_100k_run.py."""
 _START = re.compile(r"\[ *\d+/\d+\] (\w+)")
 _END = re.compile(r" +[\d.]+ s  (from the cache\. )?(.*)")
 

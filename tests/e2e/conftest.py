@@ -1,7 +1,7 @@
 """One real run of each data set, shared by every end-to-end test."""
 
 import pytest
-from commands import SHARED_DATA, Run, killed_at, movierec
+from commands import SHARED_DATA, SHORT_CHAINS, Run, killed_at, movierec
 
 
 @pytest.fixture(scope="session")
@@ -9,7 +9,7 @@ def sample_run(tmp_path_factory):
     """A run on the sample that was killed while retrieval was trained, and then run again."""
     folder = tmp_path_factory.mktemp("sample")
     settings = folder / "settings.toml"
-    settings.write_text(f'cache_dir = "{folder / "cache"}"\n')
+    settings.write_text(f'cache_dir = "{folder / "cache"}"\n' + SHORT_CHAINS)
     options = ("--root", folder / "root", "--settings", settings)
     killed_at("RetrievalTrainer", *options)
     return Run(folder / "root", options, movierec("run", *options, "--demo"))

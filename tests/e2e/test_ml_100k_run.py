@@ -148,7 +148,7 @@ def test_mixed_requests_in_one_batch_are_answered_as_each_alone(ml_100k_run, ser
     parameters = batching_parameters.BatchingParameters(
         max_batch_size=1024, batch_timeout_micros=200_000, num_batch_threads=2, pad_variable_length_inputs=True
     )
-    with embedded.EmbeddedServer(models, num_threads=16, batching=parameters) as running:
+    with embedded.EmbeddedServer(models, num_threads=16, batching=parameters, warm_up=False) as running:
         server_lib.wait_until_available(running.address, models, timeout_s=300)
         with RecommenderClient(server, 60) as alone, RecommenderClient(running.address, 60) as batched:
             batched.connect()
