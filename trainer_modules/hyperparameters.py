@@ -20,9 +20,7 @@ class RankingTraining:
     batch_size: int = 1024
     """Rows in a training step."""
     max_epochs: int = 4
-    """Passes over the rows at most; tuning finds how many of them are used."""
-    patience: int = 1
-    """Tuning stops after this many epochs without a better eval RMSE."""
+    """Passes over the rows; tuning finds fewer where fewer are clearly better."""
     learning_rate: float = 0.01
     """Of Adam, at the start; it falls along a cosine to 2 % after max_epochs."""
 

@@ -1,8 +1,9 @@
-"""Fits a tfrs.Model for ranking: first on train, to see on eval how many epochs are best; then anew on both."""
+"""Fits a tfrs.Model for ranking: first on train, to see on eval how many epochs it takes; then anew on both."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -23,6 +24,9 @@ _LOG = logging.getLogger("movierec.ranking")
 _EVAL_BATCH = 4096
 _LAST_RATE = 0.02
 """Share of the learning rate that is left after max_epochs."""
+_WORTH_STOPPING = 0.01
+"""Share of the last epoch's eval RMSE by which an earlier one must be better to be preferred: the rate falls until the
+last, and less is the noise of an eval split with a hundred users, as it is where users are split by time."""
 
 
 def tune_and_refit(
@@ -44,20 +48,20 @@ def tune_and_refit(
       fit: columns of both.
       settings: the hyperparameters.
       seed: of the order of the rows.
-      on_tuned: told the first model's best RMSE.
+      on_tuned: told the first model's RMSE after these epochs.
       whole_users: whether a user's rows follow each other in the batches.
 
     Returns:
-      The second model, fitted on train and eval for as many epochs as were best for the first; and a note of every
-      epoch.
+      The second model, fitted on train and eval for as many epochs as the first: all of them, where none before was
+      better by _WORTH_STOPPING; and a note of every epoch.
 
     Raises:
       ValueError: no epoch had a finite eval RMSE.
     """
-    num_epochs, notes = _best_num_epochs(_built(build, train), train, eval_rows, settings, seed, whole_users)
-    best_rmse = float(notes[num_epochs - 1]["eval_rmse"])
-    on_tuned(best_rmse)
-    _LOG.info("ranking: best eval RMSE %.4f after %d epochs; fitting anew on train + eval", best_rmse, num_epochs)
+    num_epochs, notes = _tuned_num_epochs(_built(build, train), train, eval_rows, settings, seed, whole_users)
+    eval_rmse = float(notes[num_epochs - 1]["eval_rmse"])
+    on_tuned(eval_rmse)
+    _LOG.info("ranking: eval RMSE %.4f after %d epochs; fitting anew on train + eval", eval_rmse, num_epochs)
     model = _built(build, fit)
     epochs = _epochs(model, fit, settings, seed, whole_users)
     for number in range(1, num_epochs + 1):
@@ -122,14 +126,13 @@ def _epochs(
         yield _Epoch(float(seen["mean_loss"]), float(seen["rmse"]), num_rows / (time.perf_counter() - start_s))
 
 
-def _best_num_epochs(
+def _tuned_num_epochs(
     model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int, whole_users: bool = False
 ) -> tuple[int, list[Note]]:
-    """Trains until eval gets no better; the number of epochs at which it was best, and a note of each."""
+    """Trains for max_epochs; the number of epochs to train for, and a note of each."""
     judge = compiled_test_step(model)
     judged = batches(eval_rows, _EVAL_BATCH).cache()
     epochs = _epochs(model, train, settings, seed, whole_users)
-    best, best_rmse = 0, float("inf")
     notes: list[Note] = []
     for number in range(1, settings.max_epochs + 1):
         loss, train_rmse, rows_per_s = next(epochs)
@@ -141,13 +144,22 @@ def _best_num_epochs(
             "ranking tuning: epoch %d/%d, loss %.4f, eval RMSE %.4f, %.0f examples/s",
             number, settings.max_epochs, loss, rmse, rows_per_s,
         )  # fmt: skip
-        if rmse < best_rmse:
-            best, best_rmse = number, rmse
-        elif number - best >= settings.patience:
+        if not math.isfinite(rmse):
             break
-    if not best:
+    errors = np.array([note["eval_rmse"] for note in notes], float)
+    if not np.isfinite(errors).any():
         raise ValueError(
             "Training diverged: no epoch has a finite eval RMSE. Set a learning_rate below"
             f" {settings.learning_rate:g} in the ranking hyperparameters."
         )
-    return best, notes
+    return chosen_epoch(errors), notes
+
+
+def chosen_epoch(errors: np.ndarray) -> int:
+    """From 1: the last, or an earlier one that is better by _WORTH_STOPPING.
+
+    Args:
+      errors: float [epochs], eval RMSE; a last one that is not finite is never chosen.
+    """
+    best = int(np.nanargmin(errors))
+    return len(errors) if errors[-1] * (1.0 - _WORTH_STOPPING) <= errors[best] else best + 1

@@ -220,6 +220,20 @@ def test_the_penalty_counts_against_the_rows(data):
     assert float(sum(model.losses)) == pytest.approx(7.0 * num_biases / 300, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("errors", "chosen"),
+    [
+        ([0.95, 0.92, 0.90], 3),
+        ([0.90, 0.91, 0.905], 3),
+        ([0.90, 0.95, 0.93], 1),
+        ([0.95, 0.90, np.nan], 2),
+        ([0.95, np.inf], 1),
+    ],
+)
+def test_fewer_epochs_must_be_clearly_better(errors, chosen):
+    assert ranking_training.chosen_epoch(np.array(errors)) == chosen
+
+
 def test_divergence_says_what_to_change(data):
     with pytest.raises(ValueError, match="Set a learning_rate below 1e\\+30"):
         deep_ranking.fit(data, {**SETTINGS, "learning_rate": 1e30}, 7)
