@@ -31,7 +31,7 @@ class RetrievalFamilySuite:
     """Whether a warm start can begin with it."""
 
     def world(self, checkerboard):
-        """What the family is trained on; a family that learns from stars alone brings its own."""
+        """What the family is trained on, of these users and movies; one that learns from stars alone brings its own."""
         return checkerboard
 
     def answers(self, states):
@@ -46,7 +46,8 @@ class RetrievalFamilySuite:
     def family_artifacts(self, family_world, checkerboard, artifacts, tmp_path_factory):
         if family_world is checkerboard:
             return artifacts
-        return toy_world.write_artifacts(family_world, tmp_path_factory.mktemp(self.family))
+        folder = tmp_path_factory.mktemp(self.family)
+        return toy_world.write_artifacts(family_world, folder, artifacts.transform_graph)
 
     @pytest.fixture(scope="class")
     def states(self, family_world):

@@ -217,17 +217,22 @@ def write_examples(splits, uri):
                 writer.write(row.SerializeToString())
 
 
-def write_artifacts(world, folder):
-    """Everything a Trainer is given, under a new folder. Transform analyses train + eval and transforms all three."""
+def write_artifacts(world, folder, transform_graph=None):
+    """Everything a Trainer is given, under a new folder. Transform analyses train + eval and transforms all three; a
+    graph that is given is another world's, of the same users and movies."""
     folder = pathlib.Path(folder)
     uris = {name: str(folder / name) for name in ("examples", "catalog", "user_state", "transformed", "transform")}
     write_examples(rating_examples(world), uris["examples"])
     write_examples(catalog_examples(world), uris["catalog"])
     write_examples(user_state_examples(world), uris["user_state"])
-    transform(uris["examples"], uris["transform"], uris["transformed"], str(folder / "temporary"))
+    temporary = str(folder / "temporary")
+    if transform_graph:
+        apply(transform_graph, uris["examples"], uris["transformed"], temporary)
+    else:
+        transform(uris["examples"], uris["transform"], uris["transformed"], temporary)
     return Artifacts(
-        transform_graph=uris["transform"], transformed_examples=uris["transformed"], catalog_uri=uris["catalog"],
-        user_state_uri=uris["user_state"], examples=uris["examples"],
+        transform_graph=transform_graph or uris["transform"], transformed_examples=uris["transformed"],
+        catalog_uri=uris["catalog"], user_state_uri=uris["user_state"], examples=uris["examples"],
     )  # fmt: skip
 
 
@@ -247,9 +252,15 @@ def transform(examples_uri, transform_uri, transformed_uri, temporary, features=
         metadata = dataset_metadata.DatasetMetadata(schema)
         metadata | tft_beam.WriteMetadata(f"{transform_uri}/metadata", pipeline=pipeline)
     if transformed_uri:
-        transformation = transformed_examples.Transformation(tft.TFTransformOutput(transform_uri))
-        for split in f.SPLITS:
-            folder = pathlib.Path(transformed_uri) / f"Split-{split}"
-            folder.mkdir(parents=True)
-            for path in example_batches.paths(f"{examples_uri}/Split-{split}"):
-                transformation.write(path, str(folder / pathlib.Path(path).name), temporary)
+        apply(transform_uri, examples_uri, transformed_uri, temporary)
+
+
+def apply(transform_uri, examples_uri, transformed_uri, temporary):
+    """Transforms all splits."""
+    pathlib.Path(temporary).mkdir(parents=True, exist_ok=True)
+    transformation = transformed_examples.Transformation(tft.TFTransformOutput(transform_uri))
+    for split in f.SPLITS:
+        folder = pathlib.Path(transformed_uri) / f"Split-{split}"
+        folder.mkdir(parents=True)
+        for path in example_batches.paths(f"{examples_uri}/Split-{split}"):
+            transformation.write(path, str(folder / pathlib.Path(path).name), temporary)
