@@ -234,53 +234,53 @@ class ToyRetrieval(tf.Module):
         return self._positions(tf.concat([tf.fill([tf.shape(history_movie_id)[0], 1], ""), history_movie_id], 1)[:, -1])
 
     def signatures(self):
-        @tf.function(input_signature=[{**_USER, **_HISTORY, **_SEEN, **_EXCLUDE, **_K}])
+        @tf.function(input_signature=[{**_USER, **_HISTORY, **_SEEN, **_EXCLUDE, **_K}], autograph=False)
         def recommend_for_history(x):
             return self._for_history(
                 self._newest(x["history_movie_id"]), x["seen_movie_id"], x["exclude_movie_id"], x["k"]
             )
 
-        @tf.function(input_signature=[{**_USER, **_EXCLUDE, **_K}])
+        @tf.function(input_signature=[{**_USER, **_EXCLUDE, **_K}], autograph=False)
         def recommend(x):
             user = self.users.lookup(x["user_id"])
             state = tf.gather(self.states, tf.where(user < 0, len(self.states) - 1, user))
             hidden = tf.concat([state, self._positions(x["exclude_movie_id"])], axis=1)
             return self._answer(state[:, -1], hidden, x["k"])
 
-        @tf.function(input_signature=[{**_USER, **_FILTER, **_EXCLUDE, **_K}])
+        @tf.function(input_signature=[{**_USER, **_FILTER, **_EXCLUDE, **_K}], autograph=False)
         def recommend_filtered(x):
             return _filtered(recommend({name: x[name] for name in (*_USER, *_EXCLUDE, *_K)}), x)
 
-        @tf.function(input_signature=[{**_USER, **_HISTORY, **_SEEN, **_FILTER, **_EXCLUDE, **_K}])
+        @tf.function(input_signature=[{**_USER, **_HISTORY, **_SEEN, **_FILTER, **_EXCLUDE, **_K}], autograph=False)
         def recommend_filtered_for_history(x):
             asked = (*_USER, *_HISTORY, *_SEEN, *_EXCLUDE, *_K)
             return _filtered(recommend_for_history({name: x[name] for name in asked}), x)
 
-        @tf.function(input_signature=[_K])
+        @tf.function(input_signature=[_K], autograph=False)
         def popular(x):
             batch = tf.shape(x["k"])[0]
             return self._answer(tf.fill([batch], -1), tf.fill([batch, 1], -1), x["k"])
 
-        @tf.function(input_signature=[{"movie_id": spec(tf.string, None), **_K}])
+        @tf.function(input_signature=[{"movie_id": spec(tf.string, None), **_K}], autograph=False)
         def similar(x):
             position = self._positions(x["movie_id"])
             return self._answer(position, position[:, None], x["k"])
 
-        @tf.function(input_signature=[{**_USER, **_HISTORY, **_SEEN, **_EXCLUDE, **_POSITIVE}])
+        @tf.function(input_signature=[{**_USER, **_HISTORY, **_SEEN, **_EXCLUDE, **_POSITIVE}], autograph=False)
         def evaluate(x):
             hidden = self._positions(tf.concat([x["seen_movie_id"], x["exclude_movie_id"]], axis=1))
             return self._rank(self._newest(x["history_movie_id"]), hidden, x["positive_movie_id"])
 
-        @tf.function(input_signature=[{**_USER, **_HISTORY}])
+        @tf.function(input_signature=[{**_USER, **_HISTORY}], autograph=False)
         def embed_query(x):
             newest = self._newest(x["history_movie_id"])
             return {"embedding": tf.gather(self.step, tf.where(newest < 0, NUM_MOVIES, newest))}
 
-        @tf.function(input_signature=[{"movie_id": spec(tf.string, None)}])
+        @tf.function(input_signature=[{"movie_id": spec(tf.string, None)}], autograph=False)
         def embed_candidate(x):
             return {"embedding": tf.one_hot(self._positions(x["movie_id"]), NUM_MOVIES)}
 
-        @tf.function(input_signature=[{"examples": spec(tf.string, None)}])
+        @tf.function(input_signature=[{"examples": spec(tf.string, None)}], autograph=False)
         def serving_default(x):
             parsed = tf.io.parse_example(
                 x["examples"],
@@ -356,15 +356,15 @@ class ToyRanking(tf.Module):
     def signatures(self):
         movies = {"movie_id": spec(tf.string, None, None)}
 
-        @tf.function(input_signature=[{**_USER, **movies}])
+        @tf.function(input_signature=[{**_USER, **movies}], autograph=False)
         def rank(x):
             return self._rank(x["user_id"], x["movie_id"])
 
-        @tf.function(input_signature=[{**_USER, **_HISTORY, **movies}])
+        @tf.function(input_signature=[{**_USER, **_HISTORY, **movies}], autograph=False)
         def rank_for_history(x):
             return self._rank(x["user_id"], x["movie_id"])
 
-        @tf.function(input_signature=[{"examples": spec(tf.string, None)}])
+        @tf.function(input_signature=[{"examples": spec(tf.string, None)}], autograph=False)
         def serving_default(x):
             parsed = tf.io.parse_example(
                 x["examples"],
@@ -375,7 +375,7 @@ class ToyRanking(tf.Module):
             )
             return self._rank(parsed["user_id"], parsed["movie_id"][:, None])
 
-        @tf.function(input_signature=[_K])
+        @tf.function(input_signature=[_K], autograph=False)
         def popular(x):
             rows = tf.tile(tf.range(NUM_MOVIES, 0, -1)[None], [tf.shape(x["k"])[0], 1])
             best = top_k.top_k(tf.cast(rows, tf.float32), x["k"])
@@ -395,7 +395,7 @@ def _by_name(function):
         return function(tensors)
 
     specs = {name: tf.TensorSpec(one.shape, one.dtype, name=name) for name, one in structure.items()}
-    return tf.function(call).get_concrete_function(**specs)
+    return tf.function(call, autograph=False).get_concrete_function(**specs)
 
 
 def save(model, model_uri):
