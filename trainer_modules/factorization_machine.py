@@ -17,7 +17,7 @@ import numpy as np
 
 from trainer_modules import bias_ranking, hyperparameters, item_autorec, rating_matrix, sampled_matrix
 from trainer_modules.likelihoods import Likelihood, Normal, Ordered
-from trainer_modules.low_rank import Filled, LowRankScorer, check_size, fit_moods, truncated
+from trainer_modules.low_rank import LowRankScorer, check_size, fit_moods, truncated
 from trainer_modules.ranking_data import RankingData
 from trainer_modules.ranking_scorer import Fitted
 from trainer_modules.ranking_watch import Watch
@@ -52,15 +52,17 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
 
     tuning = Watch(p.num_tuning_steps, train, held_out, data.rating_range, "step")
     sampled, encoded = sampled_from(train, p.num_tuning_steps, tuning), _encoded(train, seed)
-    without, alone = (_blended(train, sampled, encoded, blend).of(held_out) for blend in (0.0, 1.0))
+    filled = bias_ranking.filled_around(train, sampled.stars, sampled.noise)
+    with_encoded = bias_ranking.filled_around(train, encoded, sampled.noise)
+    without, alone = filled.of(held_out), with_encoded.of(held_out)
 
     def error(blend: float) -> float:
         return tuning.error(lambda _: (1.0 - blend) * without + blend * alone, held_out)
 
     errors = [error(blend) for blend in _BLENDS]
     blend = float(_BLENDS[np.argmin(errors)])
-    tuned = truncated(_blended(train, sampled, encoded, blend), num_users, num_movies, p.rank, seed)
-    moods = fit_moods(tuned, data)
+    blended = filled._replace(stars=(1.0 - blend) * filled.stars + blend * with_encoded.stars)
+    moods = fit_moods(truncated(blended, num_users, num_movies, p.rank, seed), data)
     _LOG.info(
         "ranking: eval RMSE %.4f with %.2f of autorec, moods %s; fitting anew on train + eval",
         min(errors), blend, np.round(moods, 3),
@@ -69,14 +71,10 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
 
     refit = Watch(p.num_steps, fit_cells, None, data.rating_range, "step")
     sampled, encoded = sampled_from(fit_cells, p.num_steps, refit), _encoded(fit_cells, seed)
-    filled = _blended(fit_cells, sampled, encoded, blend)
+    stars = (1.0 - blend) * sampled.stars + blend * encoded
+    filled = bias_ranking.filled_around(fit_cells, stars, sampled.noise)
     low_rank = truncated(filled, num_users, num_movies, p.rank, seed)._replace(moods=moods)
     return Fitted(LowRankScorer(low_rank, data), (*tuning.notes, *refit.notes))
-
-
-def _blended(cells: RatingMatrix, sampled: Sampled, encoded: np.ndarray, blend: float) -> Filled:
-    """blend: weight of the autoencoder."""
-    return bias_ranking.filled_around(cells, (1.0 - blend) * sampled.stars + blend * encoded, sampled.noise)
 
 
 def _likelihoods(cells: RatingMatrix, seed: int) -> tuple[Likelihood, ...]:

@@ -40,12 +40,12 @@ _FRICTION = 0.97
 
 
 class Draw(NamedTuple):
-    """One state of a machine: K factors and a bias, the bias last."""
+    """One state of a machine: a score is the product of a user's row and a movie's."""
 
     user: tf.Tensor
-    """[U, K + 1]."""
+    """[U, K + 2]: K factors, the bias, 1."""
     movie: tf.Tensor
-    """[N, K + 1]."""
+    """[N, K + 2]: K factors, 1, the bias."""
 
 
 class Chain(tf.Module):
@@ -124,10 +124,11 @@ class Chain(tf.Module):
         _, values, momenta, _ = tf.while_loop(lambda i, *_: i < STEPS_PER_CYCLE, step, loop, parallel_iterations=1)
         self._values.assign(values)
         self._momenta.assign(momenta)
-        scores = [self._scores(*sides) for sides in self._machines(values)]
+        draws = self._draws(values)
+        scores = [self._scores(draw) for draw in draws]
         misfits = [likelihood.redraw(of, number) for likelihood, of in zip(self._likelihoods, scores, strict=True)]
         self._draw_priors(values, number)
-        return tf.reduce_max(tf.stack(misfits)), self._draws(values)
+        return tf.reduce_max(tf.stack(misfits)), draws
 
     def _step(
         self, number: tf.Tensor, values: tf.Tensor, momenta: tf.Tensor, slope: tf.Tensor
@@ -145,26 +146,26 @@ class Chain(tf.Module):
 
     def _slope(self, values: tf.Tensor) -> tf.Tensor:
         """The gradient of the negative log posterior."""
-        machines = self._machines(values)
-        scores = [self._scores(*sides) for sides in machines]
+        draws = self._draws(values)
+        scores = [self._scores(draw) for draw in draws]
         slopes = [likelihood.slope(of) for likelihood, of in zip(self._likelihoods, scores, strict=True)]
         prior = tf.gather(self._prior_precision, self._group) * (values - tf.gather(self._prior_mean, self._group))
-        return self._to_values(slopes, machines, 1) + prior
+        return self._to_values(slopes, draws, 1) + prior
 
-    def _machines(self, values: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """Of each, [U, K + 2] and [N, K + 2]: a score is the product of a user's row and a movie's."""
+    def _draws(self, values: tf.Tensor) -> tuple[Draw, ...]:
+        """Of each machine."""
         k, num = self._factors, len(self._likelihoods)
         ones_u, ones_i = tf.ones([self._shape[0], 1]), tf.ones([self._shape[1], 1])
         users, movies = (tf.split(side, num, axis=1) for side in self._both_sides(values))
-        return [
-            (tf.concat([user, ones_u], 1), tf.concat([movie[:, :k], ones_i, movie[:, k:]], 1))
+        return tuple(
+            Draw(tf.concat([user, ones_u], 1), tf.concat([movie[:, :k], ones_i, movie[:, k:]], 1))
             for user, movie in zip(users, movies, strict=True)
-        ]
+        )
 
-    def _scores(self, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-        """[U, K + 2], [N, K + 2] -> [T]."""
+    def _scores(self, draw: Draw) -> tf.Tensor:
+        """[T]."""
         # All cells at once and then those: that is faster than to gather two rows for each, sparse as they are.
-        return tf.gather_nd(tf.matmul(left, right, transpose_b=True), self._cells)
+        return tf.gather_nd(tf.matmul(draw.user, draw.movie, transpose_b=True), self._cells)
 
     def _both_sides(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """[U, C] and [N, C]: of each machine K factors and the bias."""
@@ -175,21 +176,19 @@ class Chain(tf.Module):
             movies += self._movie_root * self._summed(of_raters, adjoint=True)
         return users, movies
 
-    def _to_values(
-        self, of_cells: Sequence[tf.Tensor], machines: Sequence[tuple[tf.Tensor, tf.Tensor]], power: int
-    ) -> tf.Tensor:
+    def _to_values(self, of_cells: Sequence[tf.Tensor], draws: Sequence[Draw], power: int) -> tf.Tensor:
         """What something of the machines' cells, [T] each, sums up to for every value.
 
         Args:
           of_cells: slopes, or curvatures.
-          machines: as _machines.
+          draws: where the machines are.
           power: of what a value is multiplied by in a score: 1 for slopes, 2 for curvatures.
         """
         k, of_users, of_movies = self._factors, [], []
-        for of_cell, (left, right) in zip(of_cells, machines, strict=True):
+        for of_cell, (user, movie) in zip(of_cells, draws, strict=True):
             sparse = tf.SparseTensor(self._cells, of_cell, self._shape)
-            of_users.append(tf.sparse.sparse_dense_matmul(sparse, right**power)[:, : k + 1])
-            of_movie = tf.sparse.sparse_dense_matmul(sparse, left**power, adjoint_a=True)
+            of_users.append(tf.sparse.sparse_dense_matmul(sparse, movie**power)[:, : k + 1])
+            of_movie = tf.sparse.sparse_dense_matmul(sparse, user**power, adjoint_a=True)
             of_movies += [of_movie[:, :k], of_movie[:, k + 1 :]]
         return self._spread(tf.concat(of_users, 1), tf.concat(of_movies, 1), power)
 
@@ -210,7 +209,7 @@ class Chain(tf.Module):
 
     def _posterior_widths(self) -> tf.Tensor:
         curvatures = [likelihood.curvature() for likelihood in self._likelihoods]
-        curvature = self._to_values(curvatures, self._machines(self._values.read_value()), 2)
+        curvature = self._to_values(curvatures, self._draws(self._values.read_value()), 2)
         scale = tf.gather(tf.constant(self._curvature), self._group)[:, None]
         return tf.math.rsqrt(scale * curvature + tf.gather(self._prior_precision, self._group))
 
@@ -228,7 +227,3 @@ class Chain(tf.Module):
         noise = tf.random.stateless_normal(tf.shape(rate), [self._seed + 3, number])
         self._prior_precision.assign(precision)
         self._prior_mean.assign(center * count / (count + 1.0) + noise * tf.math.rsqrt(precision * (count + 1.0)))
-
-    def _draws(self, values: tf.Tensor) -> tuple[Draw, ...]:
-        users, movies = (tf.split(side, len(self._likelihoods), axis=1) for side in self._both_sides(values))
-        return tuple(Draw(*sides) for sides in zip(users, movies, strict=True))

@@ -111,6 +111,4 @@ def _run(
 
 def above_mean(draw: Draw, likelihood: Likelihood) -> np.ndarray:
     """float32 [U, N], stars above the cells' mean."""
-    left = np.concatenate([draw.user, np.ones((len(draw.user), 1), np.float32)], axis=1)
-    right = np.concatenate([draw.movie[:, :-1], np.ones((len(draw.movie), 1), np.float32), draw.movie[:, -1:]], axis=1)
-    return likelihood.expected(left @ right.T)
+    return likelihood.expected(draw.user.numpy() @ draw.movie.numpy().T)

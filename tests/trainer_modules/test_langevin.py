@@ -89,7 +89,7 @@ def test_the_chain_draws_from_the_posterior(monkeypatch):
     draws = []
     for number in range(1500):
         _, (draw,) = chain.cycle(tf.constant(number), tf.constant(number < 20))
-        draws.append(np.concatenate([draw.user[:, 0], draw.movie[:, 0]]))
+        draws.append(np.concatenate([draw.user[:, 0], draw.movie[:, 1]]))
     drawn = np.array(draws[100:])
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.12)
     np.testing.assert_allclose(drawn.std(axis=0), np.sqrt(np.diag(np.linalg.inv(precision))), rtol=0.2)
@@ -99,7 +99,7 @@ def test_stars_are_what_the_likelihood_makes_of_the_scores():
     chain = started(implicit=True)
     for draw, likelihood in zip(chain._draws(chain._values.read_value()), chain._likelihoods, strict=True):
         users, movies = draw.user.numpy(), draw.movie.numpy()
-        scores = users[:, :2] @ movies[:, :2].T + users[:, 2:] + movies[:, 2]
+        scores = users[:, :2] @ movies[:, :2].T + users[:, 2:3] + movies[:, 3]
         found = sampled_matrix.above_mean(draw, likelihood)
         np.testing.assert_allclose(found, likelihood.expected(scores), rtol=1e-4, atol=1e-5)
 
