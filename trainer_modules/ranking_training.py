@@ -47,7 +47,7 @@ def tune_and_refit(
       eval_rows: columns of the rows it is judged on.
       fit: columns of both.
       settings: the hyperparameters.
-      seed: of the order of the rows.
+      seed: of the order of the rows, and of what build draws through TensorFlow.
       on_tuned: told the first model's RMSE after these epochs.
       whole_users: whether a user's rows follow each other in the batches.
 
@@ -58,11 +58,11 @@ def tune_and_refit(
     Raises:
       ValueError: no epoch had a finite eval RMSE.
     """
-    num_epochs, notes = _tuned_num_epochs(_built(build, train), train, eval_rows, settings, seed, whole_users)
+    num_epochs, notes = _tuned_num_epochs(_built(build, train, seed), train, eval_rows, settings, seed, whole_users)
     eval_rmse = float(notes[num_epochs - 1]["eval_rmse"])
     on_tuned(eval_rmse)
     _LOG.info("ranking: eval RMSE %.4f after %d epochs; fitting anew on train + eval", eval_rmse, num_epochs)
-    model = _built(build, fit)
+    model = _built(build, fit, seed)
     epochs = _epochs(model, fit, settings, seed, whole_users)
     for number in range(1, num_epochs + 1):
         loss, rmse, rows_per_s = next(epochs)
@@ -90,7 +90,9 @@ def batches(rows: Rows, batch_size: int, seed: int | None = None, whole_users: b
     return order.batch(batch_size).map(lambda row: {name: tf.gather(values, row) for name, values in columns.items()})
 
 
-def _built(build: Callable[[Rows], tfrs.Model], rows: Rows) -> tfrs.Model:
+def _built(build: Callable[[Rows], tfrs.Model], rows: Rows, seed: int) -> tfrs.Model:
+    # Also of the order of the rows: a dataset's own seed is mixed with the seed that the process was left with.
+    tf.keras.utils.set_random_seed(seed)
     with distribution.together():
         return build(rows)
 
