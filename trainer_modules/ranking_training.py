@@ -118,6 +118,8 @@ def _epochs(
     )
     with distribution.together():
         model.compile(optimizer=tf.keras.optimizers.Adam(rate, beta_2=0.99))
+        # A step that makes no variables is traced once and not twice.
+        model.optimizer.build(model.trainable_variables)
     step = compiled_step(model)
     dataset = batches(rows, settings.batch_size, seed, whole_users).prefetch(2)
     while True:

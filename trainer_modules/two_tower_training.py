@@ -161,6 +161,8 @@ def fit(
     schedule = tf.keras.optimizers.schedules.CosineDecay(p.learning_rate, steps * p.num_epochs, _FINAL_LEARNING_RATE)
     with distribution.together():
         model.compile(optimizer=adamw(schedule, p.weight_decay, model.unshrunk_weights(), anchors))
+        # A step that makes no variables is traced once and not twice.
+        model.optimizer.build(model.trainable_variables)
     step = compiled_step(model)
     average = WeightAverage(model.trainable_variables, p.average_momentum)
     for epoch in range(1, num_epochs + 1):

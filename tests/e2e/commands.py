@@ -19,7 +19,8 @@ num_steps = 400
 num_tuning_steps = 200
 burn_in_steps = 130
 """
-"""Less than half of factorization_machine's: enough for the sample's gates. All of them run in test_ml_100k_run.py."""
+"""Less than half of factorization_machine's: enough for the gates. All of them run in the slow test of an
+official fold, and in the benchmarks."""
 _START = re.compile(r"\[ *\d+/\d+\] (\w+)")
 _END = re.compile(r" +[\d.]+ s  (from the cache\. )?(.*)")
 

@@ -17,10 +17,13 @@ def sample_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def ml_100k_run(tmp_path_factory):
-    """A run on real ml-100k."""
+    """A run on real ml-100k; only the ranking model's chains are shorter than those users get."""
     data_dir = SHARED_DATA / "ml-100k"
     if not data_dir.is_dir():
         pytest.skip(f"no ml-100k at {data_dir}")
-    root = tmp_path_factory.mktemp("ml-100k") / "root"
-    options = ("--dataset", "ml-100k", "--data-dir", data_dir, "--root", root)
+    folder = tmp_path_factory.mktemp("ml-100k")
+    settings = folder / "settings.toml"
+    settings.write_text(SHORT_CHAINS)
+    root = folder / "root"
+    options = ("--dataset", "ml-100k", "--data-dir", data_dir, "--root", root, "--settings", settings)
     return Run(root, options, movierec("run", *options))
