@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-import toy_models
+import toy_ring
 
 from components import catalog_growth, evaluation_data
 from components.errors import InputError
@@ -13,8 +13,8 @@ from trainer_modules import features as f
 @pytest.fixture
 def catalog(tmp_path):
     uri = str(tmp_path / "artifact")
-    one = toy_models.example({"movie_id": "m1", "movie_title": "One", "movie_genres": []})
-    toy_models.write_split(uri, f.ALL, [one])
+    one = toy_ring.example({"movie_id": "m1", "movie_title": "One", "movie_genres": []})
+    toy_ring.write_split(uri, f.ALL, [one])
     return uri
 
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import toy_components
 import toy_models
+import toy_ring
 import yaml
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
@@ -34,7 +35,7 @@ from trainer_modules import features as f
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return toy_models.write_world(tmp_path_factory.mktemp("world"), toy_models.ring_world())
+    return toy_ring.write_world(tmp_path_factory.mktemp("world"), toy_ring.ring_world())
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import toy_components
 import toy_models
+import toy_ring
 from test_atomic_push import graph
 
 from components import atomic_push, evaluation_data, model_store, one_call, serving_checks
@@ -131,7 +132,7 @@ def test_the_popular_list_stands_in_for_it(base_paths):
 )
 def test_infra_validation_asks_it(base_paths, tmp_path, change, reason):
     loaded = tf.saved_model.load(str(base_paths[contract.BOTH] / "1"))
-    world = toy_models.write_world(tmp_path, toy_models.ring_world())
+    world = toy_ring.write_world(tmp_path, toy_ring.ring_world())
     states = evaluation_data.read_user_states(world["user_state"], f.FIT_SPLITS)
     asked = set()
 

@@ -9,6 +9,7 @@ import pytest
 import tensorflow_model_analysis as tfma
 import toy_components
 import toy_models
+import toy_ring
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
@@ -76,7 +77,7 @@ class Evaluated:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return toy_models.write_world(tmp_path_factory.mktemp("world"), toy_models.ring_world())
+    return toy_ring.write_world(tmp_path_factory.mktemp("world"), toy_ring.ring_world())
 
 
 def biases_by_hand(rows):
@@ -98,7 +99,7 @@ def test_a_first_model_is_measured_and_blessed(world, tmp_path):
     run = Evaluated(tmp_path, world, toy_models.ToyRanking(error=0.2), gates={"rmse": {"min": 0.1, "max": 0.3}})
     report = run.report
     assert report["blessed"] and report["reasons"] == [] and report["last_blessed"] is None
-    rows = toy_models.ring_world()
+    rows = toy_ring.ring_world()
     assert report["model"] == "ranking" and report["num_rows"] == len(rows.test)
     assert report["metrics"]["rmse"] == pytest.approx(0.2, abs=1e-5)
     assert report["metrics"]["mae"] == pytest.approx(0.2, abs=1e-5)
@@ -108,9 +109,9 @@ def test_a_first_model_is_measured_and_blessed(world, tmp_path):
     of_mean = math.sqrt(np.mean([(mean - row[2]) ** 2 for row in rows.test]))
     assert report["baselines"]["mean"]["rmse"] == pytest.approx(of_mean, abs=1e-5)
     slices = {part["slice"]: part["num"] for part in report["slices"]}
-    half = toy_models.NUM_USERS // 2
+    half = toy_ring.NUM_USERS // 2
     assert {name: num for name, num in slices.items() if not name.startswith("popularity_decile")} == {
-        "user=warm": toy_models.NUM_USERS, "user=cold": 2, "movie=warm": len(rows.test), "genre=Drama": len(rows.test),
+        "user=warm": toy_ring.NUM_USERS, "user=cold": 2, "movie=warm": len(rows.test), "genre=Drama": len(rows.test),
         "user_gender=0": half, "user_gender=1": half,
     }  # fmt: skip
     assert report["worst_slice"] is None  # none is large enough
@@ -139,15 +140,15 @@ def taught(rows, seed=None):
     stars = np.array([row[2] for row in fit], np.float32)
     if seed is not None:
         stars = np.random.default_rng(seed).permutation(stars)
-    fitted = baselines.fit_biases(user, movie, stars, toy_models.NUM_USERS, toy_models.NUM_MOVIES)
-    users, movies = (np.append(np.arange(size), -1) for size in (toy_models.NUM_USERS, toy_models.NUM_MOVIES))
+    fitted = baselines.fit_biases(user, movie, stars, toy_ring.NUM_USERS, toy_ring.NUM_MOVIES)
+    users, movies = (np.append(np.arange(size), -1) for size in (toy_ring.NUM_USERS, toy_ring.NUM_MOVIES))
     return fitted.predict(*(index.ravel() for index in np.meshgrid(users, movies, indexing="ij"))).reshape(
         len(users), len(movies)
     )
 
 
 def test_what_predicts_the_mean_or_learned_from_permuted_labels_is_refused_in_one_line(world, tmp_path):
-    rows = toy_models.ring_world()
+    rows = toy_ring.ring_world()
     mean = float(np.mean([row[2] for row in rows.train + rows.eval]))
     for name, table in (("mean", np.full_like(taught(rows), mean)), ("permuted", taught(rows, seed=3))):
         (tmp_path / name).mkdir()
@@ -163,9 +164,9 @@ def test_what_predicts_the_mean_or_learned_from_permuted_labels_is_refused_in_on
 
 
 def test_a_baseline_that_knows_todays_test_rows_is_shown_and_not_gated_on(world, tmp_path):
-    rows = toy_models.ring_world()
+    rows = toy_ring.ring_world()
     rows.eval += rows.test[:2]
-    yesterday = toy_models.write_world(tmp_path / "yesterday", rows)
+    yesterday = toy_ring.write_world(tmp_path / "yesterday", rows)
     run = Evaluated(
         tmp_path, world, toy_models.ToyRanking(error=0.2), toy_models.ToyRanking(error=0.1), yesterday["user_state"]
     )
@@ -222,10 +223,10 @@ def test_one_slice_much_worse_than_the_whole_is_refused():
 
 def test_everything_by_tfma_is_what_the_report_says(tmp_path):
     """Several test rows for some users, so that there is an order; TFMA and NumPy, slice by slice."""
-    rows = toy_models.ring_world()
-    movies = [(n * 7) % toy_models.NUM_MOVIES for n in range(9)]
-    rows.test += [(f"u{n}", movie, toy_models.stars_of(n, movie), 2 * 10**9) for n, movie in enumerate(movies)]
-    several = toy_models.write_world(tmp_path / "world", rows)
+    rows = toy_ring.ring_world()
+    movies = [(n * 7) % toy_ring.NUM_MOVIES for n in range(9)]
+    rows.test += [(f"u{n}", movie, toy_ring.stars_of(n, movie), 2 * 10**9) for n, movie in enumerate(movies)]
+    several = toy_ring.write_world(tmp_path / "world", rows)
     run = Evaluated(tmp_path, several, toy_models.ToyRanking(error=0.9), full=True)
     metrics = run.report["metrics"]
     assert 0.5 < metrics["ndcg_at_10"] < 1

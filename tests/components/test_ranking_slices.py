@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-import toy_models
+import toy_ring
 
 from components import evaluation_data, ranking_figures, ranking_slices
 from trainer_modules import features as f
@@ -15,11 +15,11 @@ from trainer_modules import metrics
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A cold user with one test row, who asks for a movie without fit rows, and for one that everybody rated."""
-    rows = toy_models.ring_world(num_cold_users=0)
+    rows = toy_ring.ring_world(num_cold_users=0)
     rows.train = [row for row in rows.train if row[1] != 7]
     rows.eval = [row for row in rows.eval if row[1] != 7]
     rows.test = [row for row in rows.test if row[1] != 7] + [("cold0", 7, 1.0, 2 * 10**9), ("cold0", 8, 5.0, 2 * 10**9)]
-    return toy_models.write_world(tmp_path_factory.mktemp("world"), rows)
+    return toy_ring.write_world(tmp_path_factory.mktemp("world"), rows)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import toy_models
+import toy_ring
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
@@ -22,7 +23,7 @@ ML_100K = pathlib.Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     base = tmp_path_factory.mktemp("world")
-    return toy_models.write_world(base, toy_models.ring_world(num_cold_users=2))
+    return toy_ring.write_world(base, toy_ring.ring_world(num_cold_users=2))
 
 
 @pytest.fixture(scope="module")
@@ -48,46 +49,46 @@ def evaluate(world, path, last_blessed=None, gates=None):
 
 def by_hand(score_of):
     """The protocol in plain loops: score_of(newest movie or None, movie) -> score."""
-    rows = toy_models.ring_world(2)
+    rows = toy_ring.ring_world(2)
     ndcg, mrr, shown = [], [], set()
     for user_id, positive, _, _ in rows.test:
         fit = [movie for user, movie, _, _ in rows.train + rows.eval if user == user_id]
         newest = fit[-1] if fit else None
-        left = [movie for movie in range(toy_models.NUM_MOVIES) if movie not in fit]
+        left = [movie for movie in range(toy_ring.NUM_MOVIES) if movie not in fit]
         ranked = sorted(left, key=lambda movie: (-score_of(newest, movie), movie))
         rank = ranked.index(positive) + 1
         ndcg.append(1 / math.log2(rank + 1) if rank <= 10 else 0.0)
         mrr.append(1 / rank)
         shown |= set(ranked[:10])
     return {
-        "ndcg_at_10": np.mean(ndcg), "mrr_at_100": np.mean(mrr), "coverage_at_10": len(shown) / toy_models.NUM_MOVIES,
+        "ndcg_at_10": np.mean(ndcg), "mrr_at_100": np.mean(mrr), "coverage_at_10": len(shown) / toy_ring.NUM_MOVIES,
     }  # fmt: skip
 
 
 def follows(newest, movie):
-    return float(newest is not None and movie == (newest + 1) % toy_models.NUM_MOVIES)
+    return float(newest is not None and movie == (newest + 1) % toy_ring.NUM_MOVIES)
 
 
 def test_the_figures_are_those_of_plain_loops(world, model_path):
     report = evaluate(world, model_path())
-    assert report["blessed"] and report["reasons"] == [] and report["num_queries"] == toy_models.NUM_USERS + 2
+    assert report["blessed"] and report["reasons"] == [] and report["num_queries"] == toy_ring.NUM_USERS + 2
     for name, value in by_hand(follows).items():
         assert report["metrics"][name] == pytest.approx(value), name
     assert report["metrics"]["recall_at_10"] == 1.0  # everyone's next movie, and two cold users' first and second
-    fit = toy_models.ring_world().train + toy_models.ring_world().eval
-    counts = np.bincount([row[1] for row in fit], minlength=toy_models.NUM_MOVIES)
+    fit = toy_ring.ring_world().train + toy_ring.ring_world().eval
+    counts = np.bincount([row[1] for row in fit], minlength=toy_ring.NUM_MOVIES)
     newest_s = max(row[3] for row in fit)
-    decayed = np.zeros(toy_models.NUM_MOVIES)
+    decayed = np.zeros(toy_ring.NUM_MOVIES)
     for _, movie, _, timestamp_s in fit:
-        decayed[movie] += 0.5 ** ((newest_s - timestamp_s) / (3 * toy_models.DAY_S))
+        decayed[movie] += 0.5 ** ((newest_s - timestamp_s) / (3 * toy_ring.DAY_S))
     for name, score in (("popularity", counts), ("recent_popularity", decayed)):
         for metric, value in by_hand(lambda _, movie, score=score: score[movie]).items():
             assert report["baselines"][name][metric] == pytest.approx(value), (name, metric)
 
 
 def test_popularity_served_by_a_model_is_popularity(world, model_path):
-    fit = toy_models.ring_world().train + toy_models.ring_world().eval
-    counts = np.bincount([row[1] for row in fit], minlength=toy_models.NUM_MOVIES).tolist()
+    fit = toy_ring.ring_world().train + toy_ring.ring_world().eval
+    counts = np.bincount([row[1] for row in fit], minlength=toy_ring.NUM_MOVIES).tolist()
     report = evaluate(world, model_path(ring=0.0, base=counts))
     assert report["metrics"] == report["baselines"]["popularity"]
     assert [line for line in report["reasons"] if "does not beat popularity's" in line]
@@ -123,8 +124,8 @@ def last_blessed_of(world, path, version="4", user_state_uri=None):
 
 def test_worse_than_the_last_blessed_beyond_noise_is_refused(world, model_path):
     # Worth something, so that it beats popularity, but far from the ring that the last blessed model knows.
-    base = np.zeros(toy_models.NUM_MOVIES)
-    base[[row[1] for row in toy_models.ring_world().test[:6]]] = 1.0
+    base = np.zeros(toy_ring.NUM_MOVIES)
+    base[[row[1] for row in toy_ring.ring_world().test[:6]]] = 1.0
     report = evaluate(world, model_path(ring=0.0, base=base.tolist()), last_blessed_of(world, model_path()))
     assert [line for line in report["reasons"] if "below the last blessed model's (version 4), beyond noise" in line]
     compared = report["last_blessed"]
@@ -143,9 +144,9 @@ def test_no_worse_than_the_last_blessed_is_blessed(world, model_path):
 
 def test_a_baseline_that_knows_todays_test_rows_is_shown_and_not_gated_on(world, model_path, tmp_path):
     # Yesterday's data had today's test rows of two users among its fit rows.
-    rows = toy_models.ring_world()
+    rows = toy_ring.ring_world()
     rows.eval += rows.test[:2]
-    yesterday = toy_models.write_world(tmp_path, rows)
+    yesterday = toy_ring.write_world(tmp_path, rows)
     last = last_blessed_of(world, model_path(), user_state_uri=yesterday["user_state"])
     report = evaluate(world, model_path(ring=0.0), last)
     assert not report["last_blessed"]["gated"]
@@ -182,7 +183,7 @@ def test_requests_hold_the_whole_history_and_everything_seen(tmp_path, monkeypat
     late = [("u0", movie, 4.0, 500 + movie) for movie in range(38, 29, -1)]
     other = [("u1", 7, 2.0, 5)]
     test = [("u0", 39, 5.0, 900), ("u1", 3, 5.0, 901), ("cold0", 1, 1.0, 902)]
-    uris = toy_models.write_world(tmp_path, toy_models.World(early + other, late, test))
+    uris = toy_ring.write_world(tmp_path, toy_ring.World(early + other, late, test))
     catalog = evaluation_data.read_catalog(uris["catalog"])
     queries = retrieval_protocol.read_queries(uris["examples"], uris["user_state"], catalog)
     [(rows, request)] = list(retrieval_protocol.requests(queries))
@@ -275,7 +276,7 @@ def test_popularity_on_real_data_is_what_the_protocol_is_known_for(tmp_path):
         past.sort(key=lambda row: row[0])
         for split, part in ((f.TRAIN, past[:-2]), (f.EVAL, past[-2:-1])):
             states[split].append(
-                toy_models.example(
+                toy_ring.example(
                     {
                         "user_id": user_id,
                         "state_movie_id": [movie_id for _, movie_id in part],
@@ -284,12 +285,12 @@ def test_popularity_on_real_data_is_what_the_protocol_is_known_for(tmp_path):
                     }
                 )
             )
-        test.append(toy_models.example({"user_id": user_id, "movie_id": past[-1][1]}))
+        test.append(toy_ring.example({"user_id": user_id, "movie_id": past[-1][1]}))
     movies = [line.split("|")[0] for line in (ML_100K / "u.item").read_text(encoding="latin-1").splitlines()]
-    toy_models.write_split(tmp_path / "examples", f.TEST, test)
-    toy_models.write_split(tmp_path / "catalog", f.ALL, [toy_models.example({"movie_id": movie}) for movie in movies])
+    toy_ring.write_split(tmp_path / "examples", f.TEST, test)
+    toy_ring.write_split(tmp_path / "catalog", f.ALL, [toy_ring.example({"movie_id": movie}) for movie in movies])
     for split in f.FIT_SPLITS:
-        toy_models.write_split(tmp_path / "state", split, states[split])
+        toy_ring.write_split(tmp_path / "state", split, states[split])
     catalog = evaluation_data.read_catalog(str(tmp_path / "catalog"))
     queries = retrieval_protocol.read_queries(str(tmp_path / "examples"), str(tmp_path / "state"), catalog)
     counts = np.bincount(catalog.positions(queries.states.movie_id), minlength=catalog.num_movies)
@@ -306,7 +307,7 @@ def test_a_warm_start_that_knows_test_rows_is_told_and_beyond_a_share_refused(
     world, tmp_path, monkeypatch, num_known, refused
 ):
     monkeypatch.setattr(baseline, "MAX_KNOWN_SHARE", 0.1)  # of 26 test rows
-    known = [(user, toy_models.MOVIE_IDS[movie]) for user, movie, _, _ in toy_models.ring_world(2).test[:num_known]]
+    known = [(user, toy_ring.MOVIE_IDS[movie]) for user, movie, _, _ in toy_ring.ring_world(2).test[:num_known]]
     ids = np.array(known, "S20").reshape(-1, 2).T
     uri = toy_models.save(toy_models.ToyRetrieval(ring=1.0), tmp_path / "warm")
     fit_pairs.write(str(uri), fit_pairs.hashes(fit_pairs.join(*ids)))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import toy_models
+import toy_ring
 from tfx.types import standard_artifacts
 
 from components import baseline, evaluation_data, evaluation_report, retrieval_evaluation, retrieval_slices
@@ -16,7 +17,7 @@ from components.retrieval_protocol import QUERY_METRICS, Queries
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     base = tmp_path_factory.mktemp("sliced")
-    uris = toy_models.write_world(base, toy_models.ring_world(num_cold_users=2))
+    uris = toy_ring.write_world(base, toy_ring.ring_world(num_cold_users=2))
     paths = [
         baseline.saved_model_path(toy_models.save(toy_models.ToyRetrieval(ring=ring), base / f"ring {ring}"))
         for ring in (1.0, -1.0)
@@ -27,15 +28,15 @@ def report(tmp_path_factory):
 
 def test_slices_are_parts_of_the_whole(report):
     slices = {part["slice"]: part for part in report["slices"]}
-    assert slices["warm"]["num"] == toy_models.NUM_USERS and slices["warm"]["metrics"]["ndcg_at_10"] == 1.0
+    assert slices["warm"]["num"] == toy_ring.NUM_USERS and slices["warm"]["metrics"]["ndcg_at_10"] == 1.0
     cold = (1 + 1 / math.log2(3)) / 2
     assert slices["cold"]["num"] == 2 and slices["cold"]["metrics"]["ndcg_at_10"] == pytest.approx(cold)
-    assert slices["user_gender=0"]["num"] == slices["user_gender=1"]["num"] == toy_models.NUM_USERS // 2
-    assert slices["user_fit_rows=1-19"]["num"] == toy_models.NUM_USERS
+    assert slices["user_gender=0"]["num"] == slices["user_gender=1"]["num"] == toy_ring.NUM_USERS // 2
+    assert slices["user_fit_rows=1-19"]["num"] == toy_ring.NUM_USERS
     assert slices["genre=Drama"]["metrics"] == {name: report["metrics"][name] for name in QUERY_METRICS}
     for kind in ("positive_fit_rows", "popularity_decile"):
         parts = [part for name, part in slices.items() if name.startswith(f"{kind}=")]
-        assert sum(part["num"] for part in parts) == toy_models.NUM_USERS + 2
+        assert sum(part["num"] for part in parts) == toy_ring.NUM_USERS + 2
         for model in ("popularity", "recent_popularity", "last_blessed"):
             whole = report["last_blessed"]["metrics"] if model == "last_blessed" else report["baselines"][model]
             mean = sum(part["num"] * part["beside"][model]["ndcg_at_10"] for part in parts) / report["num_queries"]
@@ -57,8 +58,8 @@ def test_several_positives_of_one_user_fall_into_their_own_slices(tmp_path):
     lists = np.full((2, 100), -1)
     lists[0, :2] = [7, 3]
     genres = [[], [], [], ["War", "Drama"], [], ["War"], [], ["Drama"]]
-    movies = [toy_models.example({"movie_genres": genre}) for genre in genres]
-    toy_models.write_split(tmp_path / "catalog", "all", movies)
+    movies = [toy_ring.example({"movie_genres": genre}) for genre in genres]
+    toy_ring.write_split(tmp_path / "catalog", "all", movies)
     catalog = evaluation_data.Catalog(np.array([b"%d" % movie for movie in range(8)]))
     fit_rows = np.array([0, 0, 0, 0, 0, 20, 0, 200])
     found = retrieval_slices.slices({"candidate": lists}, queries, catalog, str(tmp_path / "catalog"), fit_rows)

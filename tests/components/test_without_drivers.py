@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 import toy_models
+import toy_ring
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
 from tfx.types import artifact_utils, standard_artifacts
@@ -85,10 +86,10 @@ def test_the_last_pushed_model_is_the_baseline_with_what_it_was_fitted_on(tmp_pa
 
 @pytest.mark.parametrize("num_known", [0, 2])
 def test_the_last_pushed_model_is_gated_on_though_no_warm_start_can_begin_with_it(tmp_path, num_known):
-    rows = toy_models.ring_world()
-    world = toy_models.write_world(tmp_path / "world", rows)
+    rows = toy_ring.ring_world()
+    world = toy_ring.write_world(tmp_path / "world", rows)
     last = artifact(standard_artifacts.Model, toy_models.save(toy_models.ToyRetrieval(ring=1.0), tmp_path / "last"))
-    fitted = [(user, toy_models.MOVIE_IDS[movie]) for user, movie, *_ in rows.train + rows.eval + rows.test[:num_known]]
+    fitted = [(user, toy_ring.MOVIE_IDS[movie]) for user, movie, *_ in rows.train + rows.eval + rows.test[:num_known]]
     fit_pairs.write(last.uri, fit_pairs.hashes(fit_pairs.join(*np.array(fitted, "S20").T)))
     assert push(tmp_path, model(tmp_path / "ranking", "r"), 1, retrieval=last) == "1"
     _, found = baseline(tmp_path, 2, name="retrieval")
@@ -111,7 +112,7 @@ def test_the_last_pushed_model_is_gated_on_though_no_warm_start_can_begin_with_i
 
 
 def test_a_warm_start_leaves_out_what_was_fitted_on_todays_rows(tmp_path):
-    uris = toy_models.write_world(tmp_path / "world", toy_models.ring_world())
+    uris = toy_ring.write_world(tmp_path / "world", toy_ring.ring_world())
     assert push(tmp_path, model(tmp_path / "older", "o"), 1) == "1"
     todays = model(tmp_path / "todays", "todays")
     states = evaluation_data.read_user_states(str(uris["user_state"]), features.FIT_SPLITS)

@@ -7,6 +7,7 @@ import shutil
 import keras_tuner
 import numpy as np
 import toy_models
+import toy_ring
 from keras_tuner.engine import base_tuner
 from tfx.components.tuner.component import TunerFnResult
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -29,7 +30,7 @@ def ToyData(
     num_cold_users: Parameter[int],
 ):
     """The ring world."""
-    uris = toy_models.write_world(pathlib.Path(examples.uri).parent, toy_models.ring_world(num_cold_users))
+    uris = toy_ring.write_world(pathlib.Path(examples.uri).parent, toy_ring.ring_world(num_cold_users))
     for name, artifact in (("examples", examples), ("catalog", catalog), ("user_state", user_state)):
         pathlib.Path(artifact.uri).rmdir()
         pathlib.Path(uris[name]).rename(artifact.uri)
