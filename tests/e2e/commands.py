@@ -13,7 +13,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 MOVIEREC = [str(pathlib.Path(sys.executable).with_name("movierec"))]
-SHORT_CHAINS = """
+_SHORT_CHAINS = """
 [ranking.hyperparameters]
 num_steps = 400
 num_tuning_steps = 200
@@ -23,6 +23,13 @@ burn_in_steps = 130
 official fold, and in the benchmarks."""
 _START = re.compile(r"\[ *\d+/\d+\] (\w+)")
 _END = re.compile(r" +[\d.]+ s  (from the cache\. )?(.*)")
+
+
+def options_within(folder):
+    """Of a run that keeps its root and its cache in this folder, with short chains."""
+    settings = folder / "settings.toml"
+    settings.write_text(f'cache_dir = "{folder / "cache"}"\n' + _SHORT_CHAINS)
+    return ("--root", folder / "root", "--settings", settings)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,14 @@
 """One real run of each data set, shared by every end-to-end test."""
 
 import pytest
-from commands import SHARED_DATA, SHORT_CHAINS, Run, killed_at, movierec
+from commands import SHARED_DATA, Run, killed_at, movierec, options_within
 
 
 @pytest.fixture(scope="session")
 def sample_run(tmp_path_factory):
     """A run on the sample that was killed while retrieval was trained, and then run again."""
     folder = tmp_path_factory.mktemp("sample")
-    settings = folder / "settings.toml"
-    settings.write_text(f'cache_dir = "{folder / "cache"}"\n' + SHORT_CHAINS)
-    options = ("--root", folder / "root", "--settings", settings)
+    options = options_within(folder)
     killed_at("RetrievalTrainer", *options)
     return Run(folder / "root", options, movierec("run", *options, "--demo"))
 
@@ -22,8 +20,5 @@ def ml_100k_run(tmp_path_factory):
     if not data_dir.is_dir():
         pytest.skip(f"no ml-100k at {data_dir}")
     folder = tmp_path_factory.mktemp("ml-100k")
-    settings = folder / "settings.toml"
-    settings.write_text(SHORT_CHAINS)
-    root = folder / "root"
-    options = ("--dataset", "ml-100k", "--data-dir", data_dir, "--root", root, "--settings", settings)
-    return Run(root, options, movierec("run", *options))
+    options = ("--dataset", "ml-100k", "--data-dir", data_dir, *options_within(folder))
+    return Run(folder / "root", options, movierec("run", *options))

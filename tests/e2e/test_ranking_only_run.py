@@ -6,7 +6,7 @@ import math
 
 import pytest
 import tomli
-from commands import SHARED_DATA, SHORT_CHAINS, Run, movierec, served
+from commands import SHARED_DATA, Run, movierec, options_within, served
 
 from pipeline import settings
 
@@ -20,9 +20,7 @@ COMPONENTS = {
 def random_run(tmp_path_factory):
     """A run on a random split of the sample."""
     folder = tmp_path_factory.mktemp("random")
-    settings = folder / "settings.toml"
-    settings.write_text(f'cache_dir = "{folder / "cache"}"\n' + SHORT_CHAINS)
-    options = ("--root", folder / "root", "--settings", settings, "--split", "random")
+    options = (*options_within(folder), "--split", "random")
     return Run(folder / "root", options, movierec("run", *options, "--demo"))
 
 
