@@ -28,13 +28,13 @@ _ENDS_WITHIN_S = 2.0
 class Limits:
     """What a server may take."""
 
-    start_timeout_s: float
+    start_timeout_s: float = server.START_TIMEOUT_S
     """To load all models."""
-    first_answer_s: float
+    first_answer_s: float = 60.0
     """For each answer when it is asked for the first time: a signature's first ones are slow."""
-    answer_s: float
+    answer_s: float = 5.0
     """For each answer to one user when it is asked for again."""
-    memory_mib: int
+    memory_mib: int = 4096
     """The most resident memory of the server with all models. Not looked at in a container."""
 
 

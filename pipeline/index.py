@@ -24,7 +24,6 @@ from pipeline import root as roots
 from pipeline.lineage import Lineage
 from trainer_modules import contract, features, hyperparameters, index_growth, retrieval_data, retrieval_model
 
-_LIMITS = infra_server.Limits(start_timeout_s=120.0, first_answer_s=60.0, answer_s=5.0, memory_mib=4096)
 _KEEP_VERSIONS = 5
 _TEMPORARY = ".index-"
 
@@ -114,7 +113,7 @@ def _push(root: pathlib.Path, base: dict[str, Any], catalog_uri: str, num_new: i
             one_call.compose(models[contract.RETRIEVAL], models[contract.RANKING], models[contract.BOTH])
         low, high = base["models"][contract.RANKING]["training"]["rating_range"]
         states = evaluation_data.read_user_states(source["user_state_uri"], features.FIT_SPLITS)
-        verdict = infra_server.validate(models, states, (low, high), _LIMITS)
+        verdict = infra_server.validate(models, states, (low, high), infra_server.Limits())
         if verdict.reason:
             raise InputError(f"nothing is pushed: a server cannot answer from the grown index: {verdict.reason}")
         infra_server.write_warm_up(verdict.asked, f"{folder}/warm_up")

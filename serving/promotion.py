@@ -75,7 +75,7 @@ def promote(
     base_paths: Mapping[str, str],
     version: int,
     label: str = STABLE,
-    timeout_s: float = 120.0,
+    timeout_s: float = 300.0,
     credentials: grpc.ChannelCredentials | None = None,
 ) -> Moved:
     """Points a label of every model to a version, which is loaded first.

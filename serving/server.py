@@ -24,8 +24,12 @@ from serving.versions import versions_on_disk
 
 __all__ = [
     "AUTO", "BINARY", "CONTAINER", "DEFAULTS", "EMBEDDED", "KINDS",
-    "Options", "RunningServer", "ServerError", "start", "wait_until_available",
+    "START_TIMEOUT_S", "Options", "RunningServer", "ServerError", "start", "wait_until_available",
 ]  # fmt: skip
+
+START_TIMEOUT_S = 300.0
+"""As long as TFX's own InfraValidator waits. The sample's models take 20 s of CPU, and a busy machine may give a tenth
+of its time."""
 
 _LOG = logging.getLogger("movierec.serving")
 _NUM_LOG_LINES = 15
@@ -99,7 +103,7 @@ def start(
     models: Mapping[str, pathlib.Path],
     address: str = DEFAULT_ADDRESS,
     kind: str = AUTO,
-    timeout_s: float = 120.0,
+    timeout_s: float = START_TIMEOUT_S,
     log_path: pathlib.Path | None = None,
     rest_port: int = 0,
     options: Options = DEFAULTS,
@@ -174,7 +178,7 @@ def start(
 def wait_until_available(
     address: str,
     models: Iterable[str],
-    timeout_s: float,
+    timeout_s: float = START_TIMEOUT_S,
     ended: Callable[[], bool] = lambda: False,
     wanted: Mapping[str, Collection[int]] | None = None,
 ) -> None:

@@ -220,7 +220,7 @@ def test_good_models_are_blessed_by_a_real_server_and_pushed_with_its_requests(w
         users |= {user for one in requests for user in one.inputs[contract.USER_ID].string_val}
     assert len(users) == serving_requests.NUM_KNOWN_USERS + 1, "of users there are a few ids and nothing else"
     with embedded.EmbeddedServer(base_paths, rest_address="127.0.0.1:0", with_metrics=True) as running:
-        server.wait_until_available(running.address, base_paths, timeout_s=60)
+        server.wait_until_available(running.address, base_paths)
         with urllib.request.urlopen(f"http://{running.rest_address}{metrics.PATH}", timeout=20) as response:
             assert response.read().decode().count("model_warmup_latency_count") == 2
 

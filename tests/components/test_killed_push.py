@@ -66,12 +66,12 @@ class Watched:
         arguments = [str(kill_at), json.dumps([str(self.destination), sources, KEEP])]
         return subprocess.run(
             [sys.executable, "-c", KILLED_PUSH, *arguments],
-            env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=120,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
 
     def answers(self, client, version, marker):
         """Waits until the server has taken the version, which must be whole; nothing else may have failed."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         for name in contract.MODELS:
             while not any(seen.version == version for seen in available(client, name)):
                 assert time.monotonic() < deadline, client.versions(name)

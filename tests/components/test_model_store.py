@@ -250,7 +250,7 @@ def kill_pushes(tmp_path, kills, seed):
     def run(line, sources):
         arguments = json.dumps([str(destination), sources, keep])
         command = [sys.executable, "-c", KILLED_PUSH, str(line), arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
     for marker in (1, 2, 3):  # the third removes a version, as all that follow do
         complete = run(10**9, toy_models(tmp_path, marker))

@@ -38,7 +38,7 @@ def base_paths(tmp_path_factory):
 @pytest.fixture(scope="module")
 def running(base_paths):
     with embedded.EmbeddedServer(base_paths) as started:
-        server.wait_until_available(started.address, base_paths, timeout_s=60)
+        server.wait_until_available(started.address, base_paths)
         yield started
 
 
@@ -113,7 +113,7 @@ def test_a_mixed_batch_is_that_of_the_two_stages(clients):
 
 def test_the_popular_list_stands_in_for_it(base_paths):
     with embedded.EmbeddedServer({contract.BOTH: base_paths[contract.BOTH]}) as started:
-        server.wait_until_available(started.address, [contract.BOTH], timeout_s=60)
+        server.wait_until_available(started.address, [contract.BOTH])
         client = RecommenderClient(started.address, timeout_s=2.0, num_retries=0, one_call=True).connect()
     with client:
         found = client.recommend("u0", 2, exclude=["m0"])

@@ -292,7 +292,7 @@ def kill_ingests(tmp_path, kills, seed):
 
     def run(line, root, day):
         command = [sys.executable, "-c", KILLED_INGEST, str(line), str(root.path), str(base), str(day)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
     for kill in range(-1, kills):
         root = Root(tmp_path / str(kill), base_of(base))

@@ -117,7 +117,7 @@ def served(root):
     assert said, "the server did not say where it listens"
     yield said[1]
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 0
 
 

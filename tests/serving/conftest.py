@@ -30,7 +30,7 @@ def toy_models(tmp_path_factory):
 def toy_embedded(toy_models):
     """A running embedded server with the toy models."""
     with embedded.EmbeddedServer(toy_models, poll_interval_s=0.2, rest_address="127.0.0.1:0") as running:
-        server.wait_until_available(running.address, toy_models, timeout_s=60)
+        server.wait_until_available(running.address, toy_models)
         yield running
 
 

@@ -64,7 +64,7 @@ def test_refusals_are_the_same(toy_server):
 def test_fallbacks(toy_models):
     alone = {contract.RETRIEVAL: toy_models[contract.RETRIEVAL]}
     with embedded.EmbeddedServer(alone) as running:
-        server.wait_until_available(running.address, alone, timeout_s=60)
+        server.wait_until_available(running.address, alone)
 
         async def twice(client):
             first = await client.recommend("u1", 2)

@@ -53,7 +53,7 @@ def start(request, toy_models, tmp_path_factory):
                         batching=batching_parameters.of_file(path),
                     )
                 )
-                server.wait_until_available(running.address, toy_models, timeout_s=60)
+                server.wait_until_available(running.address, toy_models)
             return running
 
         yield started

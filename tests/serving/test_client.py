@@ -222,8 +222,8 @@ def pair(toy_models):
 
     alone = {contract.RETRIEVAL: toy_models[contract.RETRIEVAL]}
     with embedded.EmbeddedServer(alone) as without_ranking, embedded.EmbeddedServer(toy_models) as both:
-        server.wait_until_available(without_ranking.address, alone, timeout_s=60)
-        server.wait_until_available(both.address, toy_models, timeout_s=60)
+        server.wait_until_available(without_ranking.address, alone)
+        server.wait_until_available(both.address, toy_models)
         yield without_ranking, both
 
 

@@ -305,7 +305,7 @@ def few_threads(served, request, tmp_path):
             running = stack.enter_context(real_server.started(models, tmp_path, "--grpc_max_threads=4"))
         else:
             running = stack.enter_context(embedded.EmbeddedServer(models, num_threads=2))
-            server.wait_until_available(running.address, models, timeout_s=60)
+            server.wait_until_available(running.address, models)
         yield stack.enter_context(grpc.insecure_channel(running.address))
 
 

@@ -64,7 +64,7 @@ class Asked:
     def until(self, name="model", **states):
         """Waits for states, v1="AVAILABLE"."""
         wanted = {int(version[1:]): state for version, state in states.items()}
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.states(name) != wanted:
             assert time.monotonic() < deadline, f"{self.states(name)} did not become {wanted}"
             time.sleep(0.02)
@@ -97,7 +97,7 @@ def asked(request, versions, tmp_path):
         else real_server.started(models, tmp_path)
     )
     with starting as running:
-        server.wait_until_available(running.address, models, timeout_s=60)
+        server.wait_until_available(running.address, models)
         with grpc.insecure_channel(running.address) as channel:
             yield Asked(channel, base_path, running)
 
@@ -273,7 +273,7 @@ def test_only_base_paths_under_the_served_root(versions, tmp_path, elsewhere):
     (served.parent / "link").symlink_to(outside)
     paths = {"outside": outside, "link": served.parent / "link", "dots": f"{served}/../../outside"}
     with embedded.EmbeddedServer({"model": served}) as running:
-        server.wait_until_available(running.address, ["model"], timeout_s=60)
+        server.wait_until_available(running.address, ["model"])
         with grpc.insecure_channel(running.address) as channel:
             asked = Asked(channel, served, running)
             code, message = asked.refused(asked.entry(), asked.entry("other", paths[elsewhere]))
@@ -304,7 +304,7 @@ def test_a_label_at_start_up(versions, tmp_path):
     with pytest.raises(RequestError, match="version 2 of model model, which is not currently available"):
         embedded.EmbeddedServer(configs)
     with embedded.EmbeddedServer(configs, allow_labels_for_unavailable=True) as running:
-        server.wait_until_available(running.address, ["model"], timeout_s=60)
+        server.wait_until_available(running.address, ["model"])
         with grpc.insecure_channel(running.address) as channel:
             assert Asked(channel, versions, running).predict(version_label="stable") == 2
 

@@ -126,7 +126,7 @@ def test_models_config_serves_both_models_under_their_labels(versions, tmp_path)
         shutil.copytree(versions / "1", tmp_path / name / "1")
     configs = model_config.of_file(tmp_path / "models.config")
     with embedded.EmbeddedServer(configs, allow_labels_for_unavailable=True) as running:
-        server.wait_until_available(running.address, contract.MODELS, timeout_s=60)
+        server.wait_until_available(running.address, contract.MODELS)
         for label in (STABLE, CANARY):
             with client_lib.RecommenderClient(running.address, label=label) as client:
                 for name in contract.MODELS:
@@ -149,7 +149,7 @@ def test_the_probe_waits_for_both_models(where, toy_embedded, toy_models):
     assert probe(toy_embedded) == 0
     one = {contract.RANKING: toy_models[contract.RANKING]}
     with embedded.EmbeddedServer(one, rest_address="127.0.0.1:0") as running:
-        server.wait_until_available(running.address, one, timeout_s=60)
+        server.wait_until_available(running.address, one)
         assert probe(running) == 1
     assert probe(running) == 1  # nobody listens
 

@@ -53,7 +53,7 @@ def test_min_tfs_client(served, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(installed / name)
     command = [sys.executable, "-I", "-S", HERE / "ask_min_tfs_client.py", served.address, folder, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert [row[:3] for row in said["answer"]["movie_ids"]] == [["m0", "m1", "m2"], ["m19", "m18", "m17"]]
@@ -93,7 +93,7 @@ def test_grpc_js(served, tmp_path):
     shutil.copy(HERE / "ask.js", tmp_path)
     (tmp_path / "descriptors").write_bytes(descriptors())
     command = ["node", "--preserve-symlinks-main", tmp_path / "ask.js", served.address, tmp_path / "descriptors"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "movie_id": ["m1", "m3", "m4", "m18", "m17", ""],

@@ -28,7 +28,7 @@ def running(versions, tmp_path):
         for version in (1, 2, 3):
             shutil.copytree(versions / str(version), base_path / str(version))
     with embedded.EmbeddedServer(base_paths, poll_interval_s=0.05) as started:
-        server.wait_until_available(started.address, MODELS, timeout_s=60)
+        server.wait_until_available(started.address, MODELS)
         yield started.address, {model: str(path) for model, path in base_paths.items()}
 
 
@@ -127,7 +127,7 @@ def test_a_third_model_moves_along_or_nothing_moves(versions, tmp_path, monkeypa
         for version in numbers:
             shutil.copytree(versions / str(version), base_paths[name] / str(version))
     with embedded.EmbeddedServer(base_paths, poll_interval_s=0.05) as started:
-        server.wait_until_available(started.address, base_paths, timeout_s=60)
+        server.wait_until_available(started.address, base_paths)
         names = promotion.served_models(started.address)
         assert names == contract.SERVED
         paths = {name: str(base_paths[name]) for name in names}

@@ -145,7 +145,7 @@ def test_under_no_other_name_is_a_user_logged(inputs, with_histories):
 
 def test_the_embedded_server_logs_grpc_and_json(toy_models, opened, tmp_path):
     with embedded.EmbeddedServer(toy_models, rest_address="127.0.0.1:0", request_log=opened()) as running:
-        server.wait_until_available(running.address, toy_models, timeout_s=60)
+        server.wait_until_available(running.address, toy_models)
         with client_lib.RecommenderClient(running.address) as client:
             client.rank(USER, ["m3"])
         web = http.client.HTTPConnection(running.rest_address, timeout=20)

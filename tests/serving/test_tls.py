@@ -20,7 +20,7 @@ def running(certificates, toy_models):
     files = tls.ServerFiles(certificates / "server.pem", certificates / "server.key", certificates / "ca.pem")
     with embedded.EmbeddedServer(toy_models, rest_address="127.0.0.1:0", tls_files=files) as started:
         with connect(started, certificates, "client") as client:
-            until(lambda: all(available(client, name) for name in toy_models), timeout_s=60)
+            until(lambda: all(available(client, name) for name in toy_models), timeout_s=300)
         yield started
 
 

@@ -66,7 +66,7 @@ def samples(running):
 
 def test_warm_up_answers_before_it_serves(served):
     running = served([record(), record("other")] * (warm_up.MAX_RECORDS // 2))
-    server.wait_until_available(running.address, ["model"], timeout_s=60)
+    server.wait_until_available(running.address, ["model"])
     [count] = [value for key, value in samples(running).items() if key[0].endswith("model_warmup_latency_count")]
     assert count == 1
 
@@ -85,7 +85,7 @@ def test_warm_up_answers_before_it_serves(served):
 def test_a_bad_warm_up_fails_the_load(served, records, said):
     running = served(records)
     with pytest.raises(server.ServerError, match=said):
-        server.wait_until_available(running.address, ["model"], timeout_s=60)
+        server.wait_until_available(running.address, ["model"])
     with client_lib.RecommenderClient(running.address) as client:
         assert client.versions("model")[0].state is State.END
     load = ":tensorflow:cc:saved_model:load_attempt_count"
@@ -94,7 +94,7 @@ def test_a_bad_warm_up_fails_the_load(served, records, said):
 
 def test_requests_are_counted_by_model_and_status(served):
     running = served([])
-    server.wait_until_available(running.address, ["model"], timeout_s=60)
+    server.wait_until_available(running.address, ["model"])
     with client_lib.RecommenderClient(running.address) as client:
         for signature in ("serving_default", "serving_default", "nope"):
             try:
@@ -133,7 +133,7 @@ def test_who_does_not_want_it_is_served_at_once(versions, tmp_path):
     file.parent.mkdir()
     file.write_bytes(b"no TFRecord at all")  # fails whoever reads it
     with embedded.EmbeddedServer({"model": base_path}, poll_interval_s=0.05, warm_up=False) as running:
-        server.wait_until_available(running.address, ["model"], timeout_s=60)
+        server.wait_until_available(running.address, ["model"])
 
 
 def test_every_kind_of_server_is_told(tmp_path):

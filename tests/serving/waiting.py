@@ -3,7 +3,7 @@
 import time
 
 
-def until(condition, timeout_s=30):
+def until(condition, timeout_s=120):
     """Returns as soon as condition() holds; fails where it does not within timeout_s seconds."""
     deadline = time.monotonic() + timeout_s
     while not condition():
