@@ -31,7 +31,7 @@ from trainer_modules.signatures import (
     seen_positions,
     specs,
 )
-from trainer_modules.snapshot import FACTS_TYPE, HISTORY_TYPES, History, UserSnapshot
+from trainer_modules.snapshot import FACTS_TYPE, HISTORY_TYPES, History, UserSnapshot, dense, ragged
 from trainer_modules.top_k import mask, ranks, top_k
 from trainer_modules.towers import Query, Towers
 from trainer_modules.transform_graph import TransformGraph
@@ -110,17 +110,12 @@ class RetrievalModel(tf.Module):
         """The example's history where it brings one, else the stored snapshot; and so with each of the user's facts."""
         (examples,) = checked(examples=examples)
         parsed = tf.io.parse_example(examples, {**EXAMPLE_SPEC, **self._example_facts.spec})
-        brought = self._names.history(*(parsed[feature.name] for feature in f.HISTORY))
+        movie_id, rating, timestamp = (parsed[feature.name] for feature in f.HISTORY)
+        brought = History(self._names.positions(movie_id), rating, timestamp)
         user_id = parsed[f.USER_ID.name]
-        stored = self._snapshot.lookup(user_id)
-        brings_none = tf.equal(brought.position.row_lengths(), 0)
+        stored = dense(self._snapshot.lookup(user_id, tf.reduce_all(brought.position < 0, axis=1)))
         # One of the two is empty in every row.
-        history = History(
-            *(
-                tf.concat([one, tf.ragged.boolean_mask(other, _like(brings_none, other))], axis=1)
-                for one, other in zip(brought, stored, strict=True)
-            )
-        )
+        history = ragged(History(*(tf.concat(parts, axis=1) for parts in zip(brought, stored, strict=True))))
         facts = self._example_facts(parsed)
         facts = tf.where(facts == f.OOV_INDEX, self._snapshot.facts(user_id), facts)
         k = tf.fill(tf.shape(user_id), c.DEFAULT_K)
@@ -315,8 +310,3 @@ class RetrievalModel(tf.Module):
 
     def _best(self, scores: tf.Tensor, hidden: tf.Tensor, k: tf.Tensor) -> Answer:
         return self._names.answer(top_k(mask(scores, hidden), k))
-
-
-def _like(row_mask: tf.Tensor, ragged: tf.RaggedTensor) -> tf.RaggedTensor:
-    """bool [B] -> ragged bool with the row lengths of `ragged`."""
-    return ragged.with_values(tf.gather(row_mask, ragged.value_rowids()))

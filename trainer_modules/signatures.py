@@ -158,8 +158,8 @@ class ExampleFacts(tf.Module):
     def __call__(self, parsed: Mapping[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
         """Parsed examples -> int64 [B, 3]: USER_FACT_INDICES; OOV_INDEX for what an example does not say."""
         names = (f.USER_ID.name, *(feature.name for feature in self._features))
-        transformed = self._transform({name: parsed[name] for name in names})
-        return tf.stack([transformed[feature.name] for feature in f.USER_FACT_INDICES], axis=1)
+        facts = self._transform({name: parsed[name] for name in names}, [index.name for index in f.USER_FACT_INDICES])
+        return tf.stack(list(facts.values()), axis=1)
 
 
 class TransformedQuery(tf.Module):
@@ -193,8 +193,7 @@ class TransformedQuery(tf.Module):
         wanted = (
             f.USER_INDEX, f.HISTORY_MOVIE_INDEX, f.HISTORY_AGE_BUCKET, f.HISTORY_HOUR_INDEX, f.HISTORY_WEEKDAY_INDEX,
         )  # fmt: skip
-        transformed = self._transform(raw)
-        return rows, {feature.name: transformed[feature.name] for feature in wanted}
+        return rows, self._transform(raw, [feature.name for feature in wanted])
 
 
 def seen_positions(history: History) -> tf.Tensor:

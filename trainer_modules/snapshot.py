@@ -64,9 +64,9 @@ class UserSnapshot(tf.Module):
         user = self.user(user_id)
         return tf.gather(self._facts, tf.where(user >= 0, user, tf.shape(self._facts, tf.int64)[0] - 1))
 
-    def lookup(self, user_id: tf.Tensor) -> History:
-        """string [B] -> ragged rows [B, None], oldest first; none for a user it does not know."""
-        user = self.user(user_id)
+    def lookup(self, user_id: tf.Tensor, is_wanted: tf.Tensor | bool = True) -> History:
+        """string [B] -> ragged rows [B, None], oldest first; none for a user it does not know or who is not wanted."""
+        user = tf.where(is_wanted, self.user(user_id), -1)
         # An unknown user's -1 must not reach the gather: its rows are the empty range that begins at row 0.
         start = tf.where(user >= 0, tf.gather(self._row_splits, tf.maximum(user, 0)), 0)
         last = tf.shape(self._row_splits, tf.int64)[0] - 1
@@ -84,7 +84,11 @@ def dense(history: History) -> History:
 def ragged(history: History) -> History:
     """Dense rows [B, H] -> ragged, without the places whose position is negative."""
     is_row = history.position >= 0
-    return History(*(tf.ragged.boolean_mask(part, is_row) for part in history))
+    place = tf.where(is_row)  # tf.ragged.boolean_mask would make five times the graph, for each of the parts
+    position = tf.RaggedTensor.from_row_lengths(
+        tf.gather_nd(history.position, place), tf.math.count_nonzero(is_row, axis=1), validate=False
+    )
+    return History(position, *(position.with_values(tf.gather_nd(part, place)) for part in history[1:]))
 
 
 def newest(history: History, length: int) -> History:

@@ -187,7 +187,8 @@ def test_old_entries_follow_todays_in_the_vocabularies(artifacts, later, tmp_pat
     found = output.vocabulary_by_name(f.USER_VOCABULARY)
     assert found[: len(today)] == today and sorted(found) == sorted({*old, *today})
     assert output.vocabulary_size_by_name(f.USER_VOCABULARY) == len(found) > len(today)
-    indices = TransformGraph(output)({f.USER_ID.name: tf.constant([*found, b"who?"])})[f.USER_INDEX.name]
+    user_id = tf.constant([*found, b"who?"])
+    indices = TransformGraph(output)({f.USER_ID.name: user_id}, [f.USER_INDEX.name])[f.USER_INDEX.name]
     assert indices.numpy().tolist() == [*range(f.FIRST_INDEX, f.FIRST_INDEX + len(found)), f.OOV_INDEX]
     assert later.transform_output.vocabulary_by_name(f.USER_VOCABULARY) == today  # the original is as it was
 
