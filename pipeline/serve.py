@@ -60,6 +60,8 @@ def serve(
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    # Its models are loaded and warmed up before anybody is told that they are served.
+    click.echo(f"starting a server of {what} ...", err=True)
     with contextlib.suppress(KeyboardInterrupt), running(root, address, kind, rest_port, options) as started:
         if started.exposure:
             click.echo(started.exposure)

@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 START_TIMEOUT_S = 300.0
-"""As long as TFX's own InfraValidator waits. The sample's models take 20 s of CPU, and a busy machine may give a tenth
+"""As long as TFX's own InfraValidator waits. The sample's models take 15 s of CPU, and a busy machine may give a tenth
 of its time."""
 
 _LOG = logging.getLogger("movierec.serving")

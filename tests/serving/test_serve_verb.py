@@ -30,8 +30,9 @@ def root(toy_models, tmp_path):
 def serving(root, *arguments):
     """A running `movierec serve`; what it has said by the time it serves, and its address."""
     command = [MOVIEREC, "serve", "--server", "embedded", "--root", root, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stderr.readline() == f"starting a server of {root}/models ...\n"
             said = []
             while not said or not said[-1].startswith("serving "):
                 said.append(process.stdout.readline())
