@@ -132,7 +132,7 @@ def test_the_server_would_notice_half_a_version(tmp_path, template):
     base_paths = {name: watched.destination / name for name in contract.MODELS}
     with (
         embedded.EmbeddedServer(base_paths, poll_interval_s=0.01) as running,
-        RecommenderClient(running.address) as client,
+        RecommenderClient(running.address, timeout_s=30.0) as client,
     ):
         while client.versions("retrieval")[0].state is not State.END:
             time.sleep(0.02)

@@ -45,7 +45,8 @@ def running(base_paths):
 @pytest.fixture
 def clients(running):
     """One that asks twice, one that asks once."""
-    with RecommenderClient(running.address) as two, RecommenderClient(running.address, one_call=True) as one:
+    patient = {"address": running.address, "timeout_s": 60}
+    with RecommenderClient(**patient) as two, RecommenderClient(**patient, one_call=True) as one:
         yield two, one
 
 
@@ -87,7 +88,7 @@ def test_it_is_one_call(clients, monkeypatch):
 
 def test_asyncio_asks_once_too(running, clients):
     async def ask():
-        async with async_client.AsyncRecommenderClient(running.address, one_call=True) as one:
+        async with async_client.AsyncRecommenderClient(running.address, timeout_s=60, one_call=True) as one:
             return await one.recommend("u3", 4)
 
     assert asyncio.run(ask()) == clients[0].recommend("u3", 4)
@@ -114,7 +115,7 @@ def test_a_mixed_batch_is_that_of_the_two_stages(clients):
 def test_the_popular_list_stands_in_for_it(base_paths):
     with embedded.EmbeddedServer({contract.BOTH: base_paths[contract.BOTH]}) as started:
         server.wait_until_available(started.address, [contract.BOTH])
-        client = RecommenderClient(started.address, timeout_s=2.0, num_retries=0, one_call=True).connect()
+        client = RecommenderClient(started.address, timeout_s=60, num_retries=0, one_call=True).connect()
     with client:
         found = client.recommend("u0", 2, exclude=["m0"])
         assert found.fallback == POPULAR_LIST and len(found.movies) == 2

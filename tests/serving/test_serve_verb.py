@@ -63,7 +63,7 @@ def test_a_public_address_is_served_with_client_certificates_and_logged(root, ce
         moved = ask("promote", "3", "--root", root, *mine)
         assert (moved.returncode, moved.stdout.splitlines()) == (0, ["ranking: stable -> 3", "retrieval: stable -> 3"])
         for without in (ca, ["--address", address]):
-            refused = ask("recommend", "u1", "--deadline", "2", *without)
+            refused = ask("recommend", "u1", "--deadline", "20", *without)
             assert (refused.returncode, "UNAVAILABLE" in refused.stderr) == (1, True)
     requests = []
     for path in (tmp_path / "log").iterdir():

@@ -156,8 +156,8 @@ def test_a_call_under_way_is_answered_when_the_embedded_server_is_told_to_stop(t
         running.address, timeout_s=30, num_retries=0
     ) as client, futures.ThreadPoolExecutor(1) as pool:
         client.versions("retrieval")
-        asking = pool.submit(client.predict, "retrieval", "wait", {"wait_s": np.array([1.5])})
-        time.sleep(0.5)
+        asking = pool.submit(client.predict, "retrieval", "wait", {"wait_s": np.array([3.0])})
+        time.sleep(1.0)
         assert not asking.done()
         running.stop()
         assert running.wait() == 0
