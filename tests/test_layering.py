@@ -13,7 +13,8 @@ PURE = [f"trainer_modules.{name}" for name in ("features", "contract", "metrics"
 ALLOWED = {
     "trainer_modules.features": [],
     "trainer_modules.contract": [],
-    "trainer_modules.hyperparameters": [],
+    "trainer_modules.hyperparameters": ["trainer_modules.limits"],
+    "trainer_modules.limits": [],
     "trainer_modules*": ["trainer_modules*"],
     "components.infra_server": ["components*", "serving*", "trainer_modules", *PURE],
     "components*": ["components*", "trainer_modules", *PURE],

@@ -201,12 +201,9 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
       seed: the same seed gives the same model on the same machine.
 
     Raises:
-      ValueError: an unknown hyperparameter or loss, or no epoch had a finite eval RMSE.
+      ValueError: an unknown hyperparameter or a value it cannot take, or no epoch had a finite eval RMSE.
     """
     settings = hyperparameters.parse(hyperparameters.DeepRanking, values)
-    known = (hyperparameters.SQUARED, hyperparameters.LISTWISE)
-    if settings.loss not in known:
-        raise ValueError(f"DeepRanking.loss is {settings.loss!r}. It must be one of: {', '.join(known)}.")
     model, notes = ranking_training.tune_and_refit(
         lambda rows: DeepRanking(data, rows, settings, seed), data.train, data.tuned_on, data.fit, settings, seed,
         data.on_tuned, whole_users=settings.loss == hyperparameters.LISTWISE,

@@ -26,10 +26,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from trainer_modules import hyperparameters
 from trainer_modules.likelihoods import Likelihood
 from trainer_modules.rating_matrix import RatingMatrix
 
-STEPS_PER_CYCLE = 10
+STEPS_PER_CYCLE = hyperparameters.STEPS_PER_SAMPLE
 """Steps between two draws of the precisions, and between two samples."""
 _RAMP_STEPS = 100
 _CYCLES_PER_WIDTHS = 2

@@ -29,7 +29,7 @@ from trainer_modules.retrieval_fitting import Epoch, tune_and_refit
 from trainer_modules.towers import Query, Towers
 
 IMPLICIT, STARS = "implicit", "stars"
-ALS, ADAM = "als", "adam"
+ALS = "als"
 
 _ROWS_PER_SOLVE = 1024
 _CELLS_PER_STEP = 8192
@@ -110,11 +110,6 @@ def train(data: RetrievalData, values: Mapping[str, Any], seed: int) -> Towers:
       ValueError: an unknown hyperparameter or value, or a split without rows.
     """
     p = hyperparameters.parse(MatrixFactorization, values)
-    for name, value, known in (("target", p.target, (IMPLICIT, STARS)), ("solver", p.solver, (ALS, ADAM))):
-        if value not in known:
-            raise ValueError(f"MatrixFactorization.{name} is {value!r}. It must be one of: {', '.join(known)}.")
-    if not p.regularization > 0:
-        raise ValueError(f"MatrixFactorization.regularization is {p.regularization}. It must be above 0.")
 
     def target_of(stars: np.ndarray) -> np.ndarray:
         return stars if p.target == STARS else np.ones_like(stars)

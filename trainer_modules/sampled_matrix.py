@@ -57,10 +57,8 @@ def fill(
       seed: the same seed gives the same draws on the same machine.
 
     Raises:
-      ValueError: no step size keeps the chain finite, or none of its steps is left after the burn-in.
+      ValueError: no step size keeps the chain finite.
     """
-    if num_steps <= p.burn_in_steps:
-        raise ValueError(f"{num_steps} steps with a burn-in of {p.burn_in_steps} leave no sample: ask for more steps.")
     order = np.lexsort((cells.movie, cells.user))
     cells = cells._replace(user=cells.user[order], movie=cells.movie[order], stars=cells.stars[order])
     step_size = p.step_size

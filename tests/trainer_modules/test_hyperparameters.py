@@ -1,8 +1,11 @@
 """Hyperparameters from a settings file: what is not understood is refused by name."""
 
+import dataclasses
+import math
+
 import pytest
 
-from trainer_modules import hyperparameters
+from trainer_modules import hyperparameters, search_spaces
 from trainer_modules.hyperparameters import TwoTower
 
 
@@ -25,3 +28,46 @@ def test_a_value_of_another_type_is_refused(values):
     (name,) = values
     with pytest.raises(ValueError, match=rf"TwoTower\.{name} is .* It must be of type"):
         hyperparameters.parse(TwoTower, values)
+
+
+FAMILIES = [*hyperparameters.RETRIEVAL.values(), *hyperparameters.RANKING.values()]
+KINDS = {"retrieval": hyperparameters.RETRIEVAL, "ranking": hyperparameters.RANKING}
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_default_is_allowed_and_no_number_that_is_none(kind):
+    defaults = dataclasses.asdict(kind())
+    assert hyperparameters.parse(kind, defaults) == kind()
+    for name, value in defaults.items():
+        for wrong in (-1, math.nan, math.inf) if type(value) in (int, float) else ("other",):
+            with pytest.raises(ValueError, match=rf"{kind.__name__}\.{name} is .* It must be "):
+                hyperparameters.parse(kind, {name: wrong})
+
+
+def test_every_value_of_a_search_is_allowed():
+    for model, spaces in search_spaces.SPACES.items():
+        for family, space in spaces.items():
+            for name, values in space.items():
+                kind = KINDS[model][family]
+                number = type(getattr(kind(), name))
+                for value in (values.low, values.high):
+                    hyperparameters.parse(kind, {name: number(value)})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        (hyperparameters.ItemAutoRec, {"hidden_units": 0}, "It must be at least 1"),
+        (hyperparameters.DeepRanking, {"user_dropout": 1.0}, "It must be at least 0 and below 1"),
+        (hyperparameters.DeepRanking, {"learning_rate": 0.0}, "It must be above 0"),
+        (hyperparameters.DeepRanking, {"loss": "pairwise"}, "It must be one of: squared, listwise"),
+        (hyperparameters.FactorizationMachine, {"num_steps": 100}, "with 300 burn_in_steps"),
+    ],
+)
+def test_a_value_that_would_mean_nothing_is_refused(kind, values, said):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\.{next(iter(values))} is .*{said}"):
+        hyperparameters.parse(kind, values)
+
+
+def test_none_is_a_number_where_it_means_something():
+    assert hyperparameters.parse(TwoTower, {"linear_rank": 0, "fact_rank": 0}).linear_rank == 0
