@@ -34,9 +34,20 @@ _CONSTANT_SHARE = 0.7
 class ItemAutoencoder(tf.Module):
     """The weights and the objective."""
 
-    def __init__(self, num_users: int, mean: float, p: hyperparameters.ItemAutoRec, seed: int) -> None:
-        """Draws the weights; mean: stars, where the output starts."""
+    def __init__(
+        self, num_users: int, mean: float, p: hyperparameters.ItemAutoRec, seed: int, added: float = 0.0
+    ) -> None:
+        """Draws the weights.
+
+        Args:
+          num_users: U.
+          mean: stars, where the output starts.
+          p: the hyperparameters.
+          seed: of the weights.
+          added: to the cells' stars, so that all are above the 0 of what was not rated.
+        """
         super().__init__(name="item_autorec")
+        self._added = added
         random = np.random.default_rng(seed)
         limit = math.sqrt(6.0 / (num_users + p.hidden_units))  # Glorot's
 
@@ -60,9 +71,11 @@ class ItemAutoencoder(tf.Module):
 
     def filled_in(self, cells: RatingMatrix) -> np.ndarray:
         """float32 [U, N], stars: what every user would give every movie."""
+        cells = cells._replace(stars=cells.stars + np.float32(self._added))
         movies = np.arange(len(cells.movie_side))
         parts = np.array_split(movies, -(-len(movies) // _MOVIES_PER_STEP))
-        return np.concatenate([self._compiled(tf.constant(columns(cells, part))).numpy() for part in parts]).T
+        filled = np.concatenate([self._compiled(tf.constant(columns(cells, part))).numpy() for part in parts])
+        return filled.T - np.float32(self._added)
 
     def penalty(self) -> tf.Tensor:
         """[], the objective's second half."""
@@ -72,7 +85,11 @@ class ItemAutoencoder(tf.Module):
 def epochs(cells: RatingMatrix, p: hyperparameters.ItemAutoRec, seed: int) -> Iterator[ItemAutoencoder]:
     """Trains; gives the model, the same object, after each of num_epochs epochs."""
     num_users, num_movies = len(cells.user_side), len(cells.movie_side)
-    model = ItemAutoencoder(num_users, float(cells.stars.mean(dtype=np.float64)), p, seed)
+    # Editions give half a star at least; data of one's own may hold less.
+    lowest = float(cells.stars.min())
+    added = 1.0 - lowest if lowest <= 0.0 else 0.0
+    cells = cells._replace(stars=cells.stars + np.float32(added))
+    model = ItemAutoencoder(num_users, float(cells.stars.mean(dtype=np.float64)), p, seed, added)
     variables = model.trainable_variables
     rate = tf.Variable(p.learning_rate, trainable=False)
     optimizer = tf.keras.optimizers.Adam(rate)

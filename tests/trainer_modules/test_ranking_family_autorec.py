@@ -55,3 +55,18 @@ def test_the_penalty_is_half_lambda_times_the_squared_weights():
     model = item_autorec.ItemAutoencoder(8, 3.0, p, seed=1)
     squares = sum(float(np.sum(np.square(weights))) for weights in (model.encoder, model.decoder))
     assert float(model.penalty()) == pytest.approx(1.5 * squares, rel=1e-5)
+
+
+@pytest.mark.parametrize("moved", [-1.0, -3.0])
+def test_stars_of_0_and_below_count_as_stars(cells, moved):
+    """0 stands for what was not rated."""
+    p = hyperparameters.ItemAutoRec(hidden_units=4, num_epochs=10)
+    cells = cells._replace(stars=np.maximum(cells.stars, 1.0))
+    assert cells.stars.min() == 1.0
+
+    def filled_in(cells):
+        *_, model = item_autorec.epochs(cells, p, seed=1)
+        return model.filled_in(cells)
+
+    below = cells._replace(stars=cells.stars + np.float32(moved))
+    np.testing.assert_allclose(filled_in(below), filled_in(cells) + moved, atol=1e-5)
