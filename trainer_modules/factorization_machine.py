@@ -28,6 +28,8 @@ _LOG = logging.getLogger("movierec.ranking")
 
 _BLENDS = np.linspace(0.0, 0.5, 11)
 """Weights of the autoencoder that are tried."""
+_MAX_LEVELS = 20
+"""Different stars for which there is a machine that takes them as an order: each is a cut, and part of its graph."""
 
 
 def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
@@ -78,6 +80,10 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
 
 
 def _likelihoods(cells: RatingMatrix, seed: int) -> tuple[Likelihood, ...]:
+    num_levels = len(np.unique(cells.stars))
+    if num_levels > _MAX_LEVELS:
+        _LOG.info("ranking: %d different stars: as an order up to %d are taken", num_levels, _MAX_LEVELS)
+        return (Normal(cells, seed),)
     return Normal(cells, seed), Ordered(cells)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from trainer_modules import factorization_machine
 from trainer_modules.likelihoods import Normal, Ordered
 from trainer_modules.rating_matrix import RatingMatrix
 
@@ -118,3 +119,10 @@ def test_scores_that_leave_the_finite_are_told(of):
         assert not float(likelihood.redraw(scores_of(matrix) * bad, tf.constant(0))) < 1.0
     fresh = Normal(matrix, 3) if of == "normal" else Ordered(matrix)
     assert float(fresh.redraw(tf.zeros(len(matrix.stars)), tf.constant(0))) < 1.0
+
+
+def test_many_different_stars_are_not_taken_as_an_order():
+    """Each is a cut of its own: 22 000 ratings with decimals would be as many parts of one graph."""
+    assert len(factorization_machine._likelihoods(drawn(HALVES), 1)) == 2
+    [only] = factorization_machine._likelihoods(drawn(np.arange(1.0, 5.0, 0.1)), 1)
+    assert isinstance(only, Normal)
