@@ -107,7 +107,7 @@ class Settings:
     """Which of the root's spans a run sees: `all`, or `last:K`, the K newest. Without spans the data set is the one."""
     root: pathlib.Path | None = None
     """Folder of everything the run keeps; None: runs/DATASET-SPLIT."""
-    seed: int = 7
+    seed: int = pydantic.Field(default=7, ge=0)
     """Of what a split draws at random and of the trainings."""
     max_bad_share: float = pydantic.Field(default=0.01, ge=0, le=1)
     """Share of the ratings file that may be bad and set aside; above it the run stops."""
@@ -213,6 +213,8 @@ def load(
     """The data set's preset, if it has one, a named preset, the user's file, and the overrides that are not None.
 
     Who names another family than the one below gets that family's own from `families`, and of the one below nothing.
+    What the user's file says of a model without naming its family holds for the one that is trained, except for
+    hyperparameters: those are the family's that was below.
 
     Args:
       dataset: chooses the preset.
@@ -231,6 +233,7 @@ def load(
     if preset is not None and preset not in PRESETS:
         raise InputError(f"preset is {preset!r}; known are: {', '.join(PRESETS)}")
     values: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     for name in filter(None, (dataset, preset)):
         # Beside this file, not of the package's name: to a search path with another folder of that name it is both.
         path = pathlib.Path(__file__).parent / "presets" / f"{name}.toml"
@@ -241,9 +244,8 @@ def load(
             content = settings_path.read_bytes()
         except OSError as error:
             raise InputError(f"--settings {settings_path}: {error.strerror}; give a readable TOML file") from error
-        values = _merged(values, _parse(content, str(settings_path)))
+        own = _parse(content, str(settings_path))
     tuned = hyperparameter_files.read(hyperparameters_path) if hyperparameters_path is not None else {}
-    values = _merged(values, tuned)
     for name, family in ((contract.RETRIEVAL, retrieval_family), (contract.RANKING, ranking_family)):
         if family is not None and name in tuned and tuned[name]["family"] != family:
             raise InputError(
@@ -252,6 +254,15 @@ def load(
             )
         if family is not None:
             overrides[name] = {"family": family}
+        chosen = family or tuned.get(name, {}).get("family")
+        table = own.get(name, {})
+        if not isinstance(table, dict):
+            raise InputError(f"settings: {name} is {table!r}; it must be a table: [{name}] and below it family = ...")
+        if chosen and table and "family" not in table:
+            own[name] = {"family": chosen, **table}
+            if values.get(name, {}).get("family") not in (None, chosen):
+                own[name].pop("hyperparameters", None)
+    values = _merged(_merged(values, own), tuned)
     values = _merged(values, {name: value for name, value in overrides.items() if value is not None})
     try:
         return Settings(**{**values, "dataset": dataset})
@@ -269,13 +280,23 @@ def _parse(content: bytes, name: str) -> dict[str, Any]:
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`under` with `over` laid on it, table by table; where a family is named, on what `under` has of that family."""
     result = dict(under)
-    if "family" in over and over["family"] != under.get("family"):
-        families = under.get("families", {})
-        result = {**families.get(over["family"], {}), "families": families}
     for name, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(name), dict)
-        result[name] = _merged(result[name], value) if both else value
+        below = result.get(name)
+        if isinstance(value, dict) and isinstance(below, dict):
+            if name in (contract.RETRIEVAL, contract.RANKING):
+                below = _of_family(below, value.get("family", below.get("family")))
+            value = _merged(below, value)
+        result[name] = value
     return result
+
+
+def _of_family(table: dict[str, Any], family: Any) -> dict[str, Any]:
+    """What a model's table has of a family. What is of the wrong type stays, for Settings to refuse."""
+    if family == table.get("family"):
+        return table
+    families = table.get("families", {})
+    of_it = families.get(family) if isinstance(families, dict) and isinstance(family, str) else None
+    return {**(of_it if isinstance(of_it, dict) else {}), "families": families}
 
 
 def _readable(error: pydantic.ValidationError | TypeError) -> str:

@@ -161,3 +161,37 @@ def test_files_of_ones_own_are_settings_too(tmp_path):
     assert found.ratings_columns == {"user_id": "who", "rating": "score"}
     with pytest.raises(InputError, match=r"^settings: dataset csv needs --ratings FILE and --movies FILE"):
         settings.load("csv", ratings=pathlib.Path("r.csv"))
+
+
+@pytest.mark.parametrize("chosen", [{}, {"ranking_family": "deep"}, {"ranking_family": "bias"}])
+def test_what_the_file_says_of_a_model_holds_for_whichever_family_is_trained(tmp_path, chosen):
+    path = tmp_path / "mine.toml"
+    path.write_text("[ranking.gates.random]\nrmse = { max = 0.1 }\n")
+    found = settings.load("sample", path, **chosen).ranking
+    assert found.family == chosen.get("ranking_family", "factorization_machine")
+    assert found.gates_of(splits.parse("random"))["rmse"].max == 0.1
+
+
+def test_what_the_file_says_of_another_family_does_not(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('[ranking]\nfamily = "deep"\nhyperparameters = { factors = 8 }\n')
+    assert settings.load("sample", path).ranking.hyperparameters["factors"] == 8
+    assert "factors" not in settings.load("sample", path, ranking_family="bias").ranking.hyperparameters
+    path.write_text("[ranking]\nhyperparameters = { num_steps = 700 }\n")  # of the sample's own family
+    assert settings.load("sample", path).ranking.hyperparameters["num_steps"] == 700
+    assert "num_steps" not in settings.load("sample", path, ranking_family="bias").ranking.hyperparameters
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'ranking = "deep"\n', "[ranking]\nfamilies = 3\n", "[ranking.families]\ndeep = 3\n", 'family = "deep"\n',
+        "[ranking.gates]\nrandm = {}\n", "[ranking.gates.random]\nrmse = 0.1\n", "seed = -1\n",
+        '[ranking]\nfamily = "deep"\nhyperparameters = { factors = 0 }\n', '[ranking]\nfamily = ["deep"]\n',
+    ],
+)  # fmt: skip
+def test_a_table_that_is_none_is_refused(tmp_path, content):
+    path = tmp_path / "mine.toml"
+    path.write_text(content)
+    with pytest.raises(InputError):
+        settings.load("sample", path, ranking_family="deep" if "[\"deep\"]" not in content else None)
