@@ -38,7 +38,8 @@ def figures(user_id: np.ndarray, stars: np.ndarray, predicted: np.ndarray) -> di
 
     Returns:
       "rmse" and "mae" in stars; "calibration", mean prediction over mean rating; "ndcg_at_10", the mean over users with
-      several rows, left out where there is none: a list of one row is always in order.
+      several rows, some of them worth something, left out where there is none: a list of one row is always in order.
+      Where stars are below 0 there is none either: the gain is no gain then.
     """
     found = {
         "rmse": metrics.rmse(stars, predicted),
@@ -46,8 +47,10 @@ def figures(user_id: np.ndarray, stars: np.ndarray, predicted: np.ndarray) -> di
         "calibration": float(np.mean(predicted) / np.mean(stars)),
     }
     _, user, size = np.unique(user_id, return_inverse=True, return_counts=True)
-    listed = size[user] > 1
-    if listed.any():
+    best = np.full(len(size), -np.inf)
+    np.maximum.at(best, user, stars)
+    listed = (size > 1)[user] & (best > 0)[user]
+    if listed.any() and stars.min() >= 0:
         ndcg = metrics.graded_ndcg_at_k(gain(stars[listed]), predicted[listed], user[listed], LIST_LENGTH)
         found["ndcg_at_10"] = float(ndcg.mean())
     return found

@@ -108,8 +108,7 @@ def rank_pairs(root: pathlib.Path | None, pairs_path: pathlib.Path, as_of: str, 
     rank = pushed.signature(contract.RANKING, contract.RANK_FOR_HISTORY)
     stars = np.zeros(len(pairs))
     rows = _rows_of_one_user(pairs["user_id"].to_numpy())
-    movie_ids = pairs["movie_id"].to_numpy().astype(bytes)
-    user_ids = pairs["user_id"].to_numpy().astype(bytes)
+    user_ids, movie_ids = (np.array(pairs[name].cast(pl.Binary).to_list(), bytes) for name in ("user_id", "movie_id"))
     with _written_whole(output_path) as file, _progress(len(pairs), "pairs") as advance:
         for chunk in (rows[start : start + USERS_PER_CALL] for start in range(0, len(rows), USERS_PER_CALL)):
             asked = np.full((len(chunk), max(map(len, chunk))), b"", movie_ids.dtype)
@@ -177,6 +176,8 @@ def _chunks(total: int, size: int) -> Iterator[np.ndarray]:
 @contextlib.contextmanager
 def _written_whole(path: pathlib.Path) -> Iterator[TextIO]:
     """A file beside the path that takes its name once all is written."""
+    if not path.name:
+        raise InputError(f"--output {path} names no file: give one in a folder that can be written")
     beside = path.with_name(path.name + ".part")
     try:
         with beside.open("w", newline="") as file:
@@ -185,7 +186,8 @@ def _written_whole(path: pathlib.Path) -> Iterator[TextIO]:
     except OSError as error:
         raise InputError(f"--output {path}: {error.strerror}; give a file in a folder that can be written") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be none
+            beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -26,8 +26,11 @@ def ids_of_titles(root: pathlib.Path | None, titles: Sequence[str]) -> list[str]
     for title in titles:
         named = ids.get(title, [])
         if not named:
-            near = difflib.get_close_matches(title, ids, n=3)
-            raise InputError(f"no movie is called {title!r}" + (f"; near are: {', '.join(near)}" if near else ""))
+            part = title.casefold()
+            near = [known for known in ids if part and part in known.casefold()][:3]
+            near = near or difflib.get_close_matches(title, ids, n=3)
+            said = f"; near are: {', '.join(near)}" if near else ': titles are written as in "Speed (1994)"'
+            raise InputError(f"no movie is called {title!r}{said}")
         if len(named) > 1:
             raise InputError(f"{title!r} names {len(named)} movies: give one of the ids {', '.join(named)} instead")
         found.append(named[0])

@@ -264,8 +264,14 @@ def rank(
     elif user_id is not None and (movie_id or title) and pairs is None and output is None:
         from pipeline import catalog, screens
         from serving.client import RecommenderClient
+        from trainer_modules import contract
 
         movie_ids = [*movie_id, *(catalog.ids_of_titles(root, title) if title else ())]
+        if len(movie_ids) > contract.MAX_RANK:
+            raise InputError(
+                f"{len(movie_ids)} movies, and a server ranks {contract.MAX_RANK} in one call: ask in parts, or give"
+                " --pairs FILE with --output FILE"
+            )
         with RecommenderClient(address, deadline_s, credentials=credentials) as client:
             screens.show_ranked(client.rank(user_id, movie_ids), as_json)
     else:
@@ -339,7 +345,16 @@ def metrics(root: pathlib.Path | None, slices: bool, as_json: bool) -> None:
     from pipeline.lineage import Lineage
 
     found = roots.find(root)
-    screens.show_metrics(found, Lineage(found).metrics(), as_json, slices)
+    read = Lineage(found)
+    measured = read.metrics()
+    if not measured:
+        stopped = [run for run in read.components() if run.state in ("failed", "unfinished")]
+        where = f", it stopped at {', '.join(run.component for run in stopped)}" if stopped else ""
+        raise InputError(
+            f"the last run in {found} came to no evaluation{where}: `movierec lineage` shows what ran, and"
+            " `movierec run` resumes it"
+        )
+    screens.show_metrics(found, measured, as_json, slices)
 
 
 @cli.command()

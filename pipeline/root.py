@@ -1,6 +1,6 @@
 """The root folder: everything one data set and split has made. It refuses another's runs and a second run at once.
 
-    root.json          which data set, split and seed it belongs to
+    root.json          which data set and split it belongs to
     metadata.sqlite    ML Metadata
     artifacts/         what the components made
     models/            {retrieval,ranking}/<version>/: what the server watches; ranking alone for a timeless split

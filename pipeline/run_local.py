@@ -173,7 +173,8 @@ def _baseline(run: ComponentRun) -> str:
 
 def _warm_start(run: ComponentRun) -> str:
     found = json.loads(run.properties.get("baseline") or "{}")
-    return f"from version {found['version'] or '(never pushed)'}" if found else "no blessed model yet: a cold start"
+    cold = "nothing blessed to continue from: a cold start"
+    return f"from version {found['version'] or '(never pushed)'}" if found else cold
 
 
 def _blessed(run: ComponentRun) -> str:

@@ -205,7 +205,7 @@ def load(fn_args: Any, family: str) -> WarmStart:
         return WarmStart()
     folder = posixpath.join(posixpath.dirname(fn_args.base_model), fit_pairs.WARM_START_FOLDER)
     if not tf.io.gfile.exists(f"{folder}/{_WEIGHTS_FILE}"):
-        _LOG.warning("warm start: no blessed model to continue from: a cold start")
+        _LOG.warning("warm start: no blessed model of a family that can be continued (two_tower, deep): a cold start")
         return WarmStart()
     with tf.io.gfile.GFile(f"{folder}/{_FAMILY_FILE}") as file:
         found = json.loads(file.read())["family"]

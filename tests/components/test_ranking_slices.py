@@ -84,3 +84,10 @@ def test_graded_ndcg_by_hand():
     worst = (1 + 3 / math.log2(3)) / (7 + 3 / math.log2(3))
     assert found == pytest.approx([worst, 1.0])
     assert metrics.graded_ndcg_at_k(gain, gain, np.array([1, 0, 1, 0, 1]), 10) == pytest.approx([1.0, 1.0])
+
+
+def test_an_order_is_judged_where_there_is_something_to_gain():
+    user, stars = np.array([b"a", b"a", b"b", b"b"]), np.array([0.0, 0.0, 0.0, 4.0])
+    found = ranking_figures.figures(user, stars, np.array([1.0, 2.0, 1.0, 2.0]))
+    assert found["ndcg_at_10"] == pytest.approx(1.0)
+    assert "ndcg_at_10" not in ranking_figures.figures(user, stars - 2.0, stars)

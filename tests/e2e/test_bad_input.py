@@ -34,6 +34,8 @@ def test_too_many_bad_rows_stop_the_run(data_dir, tmp_path):
         assert [row["line"] for row in csv.DictReader(file)] == ["3", "4", "5"]
     assert not (root / "models").exists()
     assert not (root / "artifacts" / "RetrievalTrainer").exists()
+    asked = movierec("metrics", "--root", root)
+    assert asked.status == 2 and "came to no evaluation, it stopped at MovieLensExampleGen" in asked.err
 
 
 def test_no_network_and_no_folder_names_both_ways_out(tmp_path):
