@@ -12,15 +12,16 @@ from pipeline import settings
 
 COMPONENTS = {
     "MovieLensExampleGen", "PinnedSchema", "StatisticsGen", "ExampleValidator", "DistributionCheck", "AnomalyGate",
-    "Transform", "RankingTrainer", "RankingLastBlessed", "RankingEvaluation", "InfraValidation", "AtomicPush",
+    "Transform", "RankingTuner", "RankingTrainer", "RankingLastBlessed", "RankingEvaluation", "InfraValidation",
+    "AtomicPush",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def random_run(tmp_path_factory):
-    """A run on a random split of the sample."""
+    """A run on a random split of the sample, whose hyperparameters are searched for."""
     folder = tmp_path_factory.mktemp("random")
-    options = (*options_within(folder), "--split", "random")
+    options = (*options_within(folder), "--split", "random", "--ranking", "autorec", "--tune", "2")
     return Run(folder / "root", options, movierec("run", *options, "--demo"))
 
 
@@ -41,14 +42,15 @@ def test_the_verbs_that_read_speak_of_ranking_alone(random_run):
     told = json.loads(random_run.ask("lineage", "--json"))
     assert {component["component"] for component in told["components"]} == COMPONENTS
     assert [list(version["models"]) for version in told["pushed"]] == [["ranking"]]
-    assert told["pushed"][0]["on_disk"] and "ranking: factorization_machine" in random_run.ask("lineage")
+    assert told["pushed"][0]["on_disk"] and "ranking: autorec" in random_run.ask("lineage")
 
 
 def test_a_server_ranks_and_says_why_it_does_not_recommend(random_run):
     with served(random_run.root) as address:
-        ranked = movierec("rank", "1", "2", "3", "--json", "--address", address)
+        at = ("--address", address, "--deadline", "60")
+        ranked = movierec("rank", "1", "2", "3", "--json", *at)
         assert [item["movie_id"] for item in json.loads(ranked.out)] == ["2", "3"]
-        asked = movierec("recommend", "1", "--address", address)
+        asked = movierec("recommend", "1", *at)
         assert movierec("promote", "1", "--address", address, "--root", random_run.root).out == "ranking: stable -> 1\n"
     batch = movierec("recommend", "--all", "--output", "no.csv", "--root", random_run.root)
     for done in (asked, batch):
@@ -58,30 +60,42 @@ def test_a_server_ranks_and_says_why_it_does_not_recommend(random_run):
         assert "Traceback" not in done.err
 
 
+def test_a_batch_of_pairs_knows_any_id_and_names_what_cannot_be(random_run, tmp_path):
+    (tmp_path / "pairs.csv").write_text("user_id,movie_id\né,2\n1,é\n1,2\n")
+    asked = ("rank", "--pairs", tmp_path / "pairs.csv", "--root", random_run.root, "--output")
+    done = movierec(*asked, tmp_path / "stars.csv")
+    assert done.status == 0 and "1 of 3 pairs name a movie that the catalog lacks" in done.out, done.err
+    with (tmp_path / "stars.csv").open() as file:
+        ids = [(row["user_id"], row["movie_id"]) for row in csv.DictReader(file)]
+    assert ids == [("é", "2"), ("1", "é"), ("1", "2")]
+    for output in (".", tmp_path / "pairs.csv" / "stars.csv"):
+        done = movierec(*asked, output)
+        assert done.status == 2 and "--output" in done.err and "Traceback" not in done.err, done.err
+    many = movierec("rank", "1", *range(1001), "--root", random_run.root)
+    assert many.status == 2 and "1001 movies, and a server ranks 1000 in one call" in many.err
+
+
 def test_a_search_is_told_as_it_goes_kept_and_read_again(random_run):
-    """After every other question to this root: the last run is another family's from here on."""
-    searched = random_run.again("--ranking", "bias", "--tune", "2")
-    assert searched.status in (0, 3), searched.err
-    assert searched.ran == {"RankingTuner", "RankingTrainer", "RankingLastBlessed", "RankingEvaluation",
-                            "InfraValidation", "AtomicPush"}  # fmt: skip
-    lines = [line.strip() for line in searched.err.splitlines() if "ranking trial" in line]
+    lines = [line.strip() for line in random_run.first.err.splitlines() if "ranking trial" in line]
     assert [line.partition(":")[0] for line in lines] == ["ranking trial 1/2", "ranking trial 2/2"]
-    assert "user_shrinkage 5" in lines[0] and "best so far" in lines[1]
+    assert "hidden_units 500" in lines[0] and "best so far" in lines[1]
     path = random_run.root / "report" / "hyperparameters.toml"
     found = tomli.loads(path.read_text())["ranking"]
-    assert found["family"] == "bias" and set(found["hyperparameters"]) == {
-        "user_shrinkage", "movie_shrinkage", "side_shrinkage",
-    }  # fmt: skip
+    assert found["family"] == "autorec"
+    assert set(found["hyperparameters"]) == {"hidden_units", "regularization", "learning_rate"}
     told = json.loads(random_run.ask("lineage", "--json"))
     [trained] = [run for run in told["components"] if run["component"] == "RankingTrainer"]
     [best] = [run for run in told["components"] if run["component"] == "RankingTuner"]
     assert trained["inputs"]["hyperparameters"] == best["outputs"]["best_hyperparameters"]
+    assert settings.load("sample", hyperparameters_path=path).ranking.hyperparameters == found["hyperparameters"]
+
+
+def test_order_and_slices_are_told_beside_the_error(random_run):
     evaluation = json.loads(random_run.ask("metrics", "--json"))["ranking"]
     assert 0.9 < evaluation["metrics"]["calibration"] < 1.1 and 0.5 < evaluation["metrics"]["ndcg_at_10"] < 1
     assert evaluation["worst_slice"]["num"] >= 200
     shown = random_run.ask("metrics", "--slices")
     assert "fairness: worst is" in shown and "popularity_decile 10" in shown and "by predicted stars" in shown
-    assert settings.load("sample", hyperparameters_path=path).ranking.hyperparameters == found["hyperparameters"]
 
 
 @pytest.mark.slow

@@ -118,3 +118,13 @@ def star_world():
 @pytest.fixture(scope="session")
 def star_artifacts(star_world, tmp_path_factory):
     return written_once("stars", star_world, tmp_path_factory)
+
+
+@pytest.fixture
+def without_graphs():
+    """For trainings of a few steps, which take less time than to trace one."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

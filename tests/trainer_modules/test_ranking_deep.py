@@ -195,7 +195,7 @@ def test_training_drops_ids_histories_and_facts(data):
     np.testing.assert_allclose(model(rows, training=True)[known], expected[known], rtol=1e-4, atol=1e-4)
 
 
-def test_it_begins_with_its_seed_and_an_epoch_moves_it(data):
+def test_it_begins_with_its_seed_and_an_epoch_moves_it(data, without_graphs):
     settings = hyperparameters.parse(hyperparameters.DeepRanking, SETTINGS)
     model, again, other = (deep_ranking.DeepRanking(data, data.train, settings, seed) for seed in (7, 7, 8))
     untrained = model(data.eval).numpy()
@@ -229,7 +229,7 @@ def test_fewer_epochs_must_be_clearly_better(errors, chosen):
     assert ranking_training.chosen_epoch(np.array(errors)) == chosen
 
 
-def test_divergence_says_what_to_change(data):
+def test_divergence_says_what_to_change(data, without_graphs):
     with pytest.raises(ValueError, match="Set a learning_rate below 1e\\+30"):
         deep_ranking.fit(data, {**SETTINGS, "learning_rate": 1e30}, 7)
 

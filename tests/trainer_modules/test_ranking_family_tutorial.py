@@ -13,7 +13,7 @@ from trainer_modules import hyperparameters, ranking_data, tutorial_ranking
 
 class TestTutorial(RankingFamilySuite):
     family = "tutorial"
-    hyperparameters = {"num_epochs": 40, "batch_size": 64}  # noqa: RUF012
+    hyperparameters = {"num_epochs": 12, "batch_size": 20}  # noqa: RUF012
 
     def test_a_stranger_is_scored_from_the_history(self, served):
         """It is not: the plain tower knows ids and nothing else."""
@@ -24,7 +24,7 @@ class TestTutorial(RankingFamilySuite):
     def test_stars_are_the_towers(self, served, star_artifacts, config):
         """Trained again: the same weights; plain NumPy over them."""
         data = ranking_data.load(star_artifacts.fn_args("", config))
-        p = hyperparameters.TutorialRanking(num_epochs=40, batch_size=64)
+        p = hyperparameters.TutorialRanking(**self.hyperparameters)
         model = tutorial_ranking._train(data, data.fit, None, p, 7, [])
         rows = {name: values[:50] for name, values in data.fit.items()}
         asked = np.concatenate([
