@@ -155,9 +155,13 @@ def _read_pairs(path: pathlib.Path) -> pl.DataFrame:
     missing = [name for name in ("user_id", "movie_id") if name not in pairs.columns]
     if missing:
         raise InputError(f"--pairs {path} has the columns {pairs.columns}; {' and '.join(missing)} is missing")
-    empty = pairs.with_row_index("line", 2).filter(pl.any_horizontal(pl.col("user_id", "movie_id").is_null()))
+    empty = pairs.with_row_index("row", 2).filter(pl.any_horizontal(pl.col("user_id", "movie_id").is_null()))
     if len(empty):
-        raise InputError(f"{path}:{empty['line'][0]}: a user_id or movie_id is empty; {len(empty)} such lines in all")
+        # Not the line: a quoted value may hold several.
+        raise InputError(
+            f"--pairs {path}, row {empty['row'][0]} (the header is row 1): a user_id or movie_id is empty;"
+            f" {len(empty)} such rows in all"
+        )
     return pairs
 
 

@@ -71,6 +71,9 @@ def test_a_batch_of_pairs_knows_any_id_and_names_what_cannot_be(random_run, tmp_
     for output in (".", tmp_path / "pairs.csv" / "stars.csv"):
         done = movierec(*asked, output)
         assert done.status == 2 and "--output" in done.err and "Traceback" not in done.err, done.err
+    (tmp_path / "gap.csv").write_text('user_id,movie_id,note\n1,2,"two\nlines"\n1,,\n')
+    gap = movierec("rank", "--pairs", tmp_path / "gap.csv", "--root", random_run.root, "--output", tmp_path / "no.csv")
+    assert gap.status == 2 and "gap.csv, row 3 (the header is row 1): a user_id or movie_id is empty" in gap.err
     many = movierec("rank", "1", *range(1001), "--root", random_run.root)
     assert many.status == 2 and "1001 movies, and a server ranks 1000 in one call" in many.err
 
