@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
@@ -63,6 +64,7 @@ def recommend_all(
     Raises:
       InputError: nothing was pushed, or ranking alone, or the file cannot be written.
     """
+    _check_output(output_path)
     found = roots.find(root)
     roots.check_retrieves(found)
     pushed = _load(found, as_of)
@@ -103,6 +105,7 @@ def rank_pairs(root: pathlib.Path | None, pairs_path: pathlib.Path, as_of: str, 
     Raises:
       InputError: the pairs cannot be read, nothing was pushed, or the file cannot be written.
     """
+    _check_output(output_path)
     pairs = _read_pairs(pairs_path)
     pushed = _load(roots.find(root), as_of)
     rank = pushed.signature(contract.RANKING, contract.RANK_FOR_HISTORY)
@@ -177,11 +180,17 @@ def _chunks(total: int, size: int) -> Iterator[np.ndarray]:
     return (np.arange(start, min(start + size, total)) for start in range(0, total, size))
 
 
+def _check_output(path: pathlib.Path) -> None:
+    """Refuses what cannot be written, before anything is loaded."""
+    if not path.name or path.is_dir():
+        raise InputError(f"--output {path} names no file: give one in a folder that can be written")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--output {path}: {path.parent} is no folder that can be written")
+
+
 @contextlib.contextmanager
 def _written_whole(path: pathlib.Path) -> Iterator[TextIO]:
     """A file beside the path that takes its name once all is written."""
-    if not path.name:
-        raise InputError(f"--output {path} names no file: give one in a folder that can be written")
     beside = path.with_name(path.name + ".part")
     try:
         with beside.open("w", newline="") as file:
@@ -190,8 +199,7 @@ def _written_whole(path: pathlib.Path) -> Iterator[TextIO]:
     except OSError as error:
         raise InputError(f"--output {path}: {error.strerror}; give a file in a folder that can be written") from error
     finally:
-        with contextlib.suppress(OSError):  # the folder may be none
-            beside.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -30,11 +30,16 @@ _MIN_KEY_BYTES = 16
 _MAX_WAITING = 128
 _PATTERN = "requests-*.tfrecord"
 
-# Of a tf.Example the names are the contract's, and the time of the rating besides.
-_KEPT = {contract.MOVIE_ID, contract.K, contract.GENRE, contract.MIN_YEAR, contract.MAX_YEAR}
+# Of a tf.Example the names are the contract's, and the time of the rating besides. True: of these, strings are kept and
+# numbers not; False: the other way round, as a string could be anything.
+_KEPT = {
+    contract.MOVIE_ID: True, contract.GENRE: True,
+    contract.K: False, contract.MIN_YEAR: False, contract.MAX_YEAR: False,
+}  # fmt: skip
 _HISTORIES = {
-    contract.HISTORY_MOVIE_ID, contract.HISTORY_RATING, contract.HISTORY_TIMESTAMP, contract.QUERY_TIMESTAMP,
-    contract.SEEN_MOVIE_ID, contract.EXCLUDE_MOVIE_ID, "timestamp",
+    contract.HISTORY_MOVIE_ID: True, contract.SEEN_MOVIE_ID: True, contract.EXCLUDE_MOVIE_ID: True,
+    contract.HISTORY_RATING: False, contract.HISTORY_TIMESTAMP: False, contract.QUERY_TIMESTAMP: False,
+    "timestamp": False,
 }  # fmt: skip
 
 
@@ -188,7 +193,9 @@ def pseudonymous(request: Any, key: bytes, with_histories: bool) -> Any:
     names = _KEPT | _HISTORIES if with_histories else _KEPT
     for alias, tensor in given.inputs.items():
         if alias in names:
-            tensors.encode(tensors.decode(tensor), kept.inputs[alias])  # its values, and whatever else it holds not
+            values = tensors.decode(tensor)
+            if names[alias] == (values.dtype == object):
+                tensors.encode(values, kept.inputs[alias])  # its values, and whatever else it holds not
         elif alias in (contract.USER_ID, contract.EXAMPLES):
             written = kept.inputs[alias]
             written.dtype = tensor.dtype
@@ -200,11 +207,11 @@ def pseudonymous(request: Any, key: bytes, with_histories: bool) -> Any:
     return kept
 
 
-def _example(serialized: bytes, key: bytes, names: set[str]) -> bytes:
+def _example(serialized: bytes, key: bytes, names: dict[str, bool]) -> bytes:
     given, kept = protocol.Example.FromString(serialized), protocol.Example()
     given.DiscardUnknownFields()
     for name, feature in given.features.feature.items():
-        if name in names:
+        if name in names and names[name] == feature.HasField("bytes_list"):
             kept.features.feature[name].CopyFrom(feature)
         elif name == contract.USER_ID:
             values = (_pseudonym(value, key) for value in feature.bytes_list.value)

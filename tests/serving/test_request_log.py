@@ -67,6 +67,7 @@ def example():
     feature = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in features.items()}
     history = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"m4", b"m2"]))
     feature["history_movie_id"] = history
+    feature["max_year"] = feature["user_id"]  # where a number is due
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
@@ -129,10 +130,16 @@ def test_serialized_examples_are_taken_apart(with_histories):
     assert not [word for word in telling if word in kept.SerializeToString()]
 
 
-@hypothesis.given(st.dictionaries(st.text(max_size=8), st.just(USER), max_size=4), st.booleans())
-@hypothesis.settings(max_examples=20, deadline=None)
+NUMBERS = ("k", "min_year", "max_year", "query_timestamp", "history_rating", "history_timestamp", "timestamp")
+TEXTS = {"movie_id", "genre", "history_movie_id", "seen_movie_id", "exclude_movie_id"}
+
+
+@hypothesis.given(
+    st.dictionaries(st.text(max_size=8) | st.sampled_from(NUMBERS), st.just(USER), max_size=4), st.booleans()
+)
+@hypothesis.settings(max_examples=40, deadline=None)
 def test_under_no_other_name_is_a_user_logged(inputs, with_histories):
-    hypothesis.assume(not set(inputs) & {"movie_id", "examples", *request_log._HISTORIES})
+    hypothesis.assume(not set(inputs) & {"examples", *TEXTS})
     request = request_of(**{alias: [value] for alias, value in inputs.items()})
     request.inputs["k"].dtype = 3
     request.inputs["k"].string_val.append(USER.encode())  # a stray value beside the dtype's own
