@@ -120,8 +120,8 @@ def _epochs(
         model.compile(optimizer=tf.keras.optimizers.Adam(rate, beta_2=0.99))
         # A step that makes no variables is traced once and not twice.
         model.optimizer.build(model.trainable_variables)
-    step = compiled_step(model)
     dataset = batches(rows, settings.batch_size, seed, whole_users).prefetch(2)
+    step = compiled_step(model, dataset)
     while True:
         start_s = time.perf_counter()
         model.reset_metrics()
@@ -134,8 +134,8 @@ def _tuned_num_epochs(
     model: tfrs.Model, train: Rows, eval_rows: Rows, settings: RankingTraining, seed: int, whole_users: bool = False
 ) -> tuple[int, list[Note]]:
     """Trains for max_epochs; the number of epochs to train for, and a note of each."""
-    judge = compiled_test_step(model)
     judged = batches(eval_rows, _EVAL_BATCH).cache()
+    judge = compiled_test_step(model, judged)
     epochs = _epochs(model, train, settings, seed, whole_users)
     notes: list[Note] = []
     for number in range(1, settings.max_epochs + 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,23 +19,36 @@ def go_on(figure: float) -> None:
     """OnTuned of a training."""
 
 
-def compiled_step(model: tf.keras.Model) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+def compiled_step(
+    model: tf.keras.Model, batches: tf.data.Dataset | None = None
+) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
     """Makes one graph of a compiled Keras model's train_step: features by name -> metrics by name.
+
+    Args:
+      model: compiled.
+      batches: what the step will be given, where their sizes differ: else the last batch, which has fewer rows, has
+        the step traced anew.
 
     Model.fit would have AutoGraph rewrite the source of all of tf-keras that the step calls, because only the Keras
     inside TensorFlow is exempt: some 25 s of CPU before the first batch, for nothing. Without AutoGraph it is 1.5 s;
     the price is that a model's own code must say tf.where and tf.cond instead of `if` on tensors.
     """
     if distribution.strategy() is None:
-        return tf.function(model.train_step, autograph=False)
-    return tf.function(distribution.step(lambda batch: distribution.train_step(model, batch)), autograph=False)
+        return _compiled(model.train_step, batches)
+    return _compiled(distribution.step(lambda batch: distribution.train_step(model, batch)), batches)
 
 
-def compiled_test_step(model: tf.keras.Model) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+def compiled_test_step(
+    model: tf.keras.Model, batches: tf.data.Dataset | None = None
+) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
     """The same of a model's test_step."""
-    if distribution.strategy() is None:
-        return tf.function(model.test_step, autograph=False)
-    return tf.function(distribution.step(model.test_step), autograph=False)
+    alone = distribution.strategy() is None
+    return _compiled(model.test_step if alone else distribution.step(model.test_step), batches)
+
+
+def _compiled(step: Callable[..., Any], batches: tf.data.Dataset | None) -> Callable[..., Any]:
+    signature = None if batches is None else [batches.element_spec]
+    return tf.function(step, input_signature=signature, autograph=False)
 
 
 class WeightAverage:

@@ -115,9 +115,9 @@ def _train(
 ) -> TutorialRanking:  # fmt: skip
     model = TutorialRanking(data, p, seed)
     model.compile(optimizer=tf.keras.optimizers.Adagrad(p.learning_rate))
-    step = compiled_step(model)
-    judge = tf.function(model.test_step, autograph=False)
     batches = ranking_training.batches(rows, p.batch_size, seed)
+    step = compiled_step(model, batches)
+    judge = tf.function(model.test_step, autograph=False)
     judged = [] if held_out is None else list(ranking_training.batches(held_out, p.batch_size))
     for number in range(1, p.num_epochs + 1):
         start_s = time.perf_counter()
