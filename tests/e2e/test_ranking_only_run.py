@@ -81,7 +81,7 @@ def test_a_batch_of_pairs_knows_any_id_and_names_what_cannot_be(random_run, tmp_
 def test_a_search_is_told_as_it_goes_kept_and_read_again(random_run):
     lines = [line.strip() for line in random_run.first.err.splitlines() if "ranking trial" in line]
     assert [line.partition(":")[0] for line in lines] == ["ranking trial 1/2", "ranking trial 2/2"]
-    assert "hidden_units 500" in lines[0] and "best so far" in lines[1]
+    assert "hidden_units 238" in lines[0] and "best so far" in lines[1]
     path = random_run.root / "report" / "hyperparameters.toml"
     found = tomli.loads(path.read_text())["ranking"]
     assert found["family"] == "autorec"
