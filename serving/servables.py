@@ -24,6 +24,7 @@ from serving.versions import NEWEST, VersionPolicy, versions_on_disk
 from serving.warm_up import warm_up
 
 _LOG = logging.getLogger("movierec.serving")
+_Config = tuple[pathlib.Path | None, VersionPolicy]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Servable:
         self._batcher = batcher
         self._warm_up = warm_up
         self._metrics = metrics or Metrics()
-        self._config: tuple[pathlib.Path | None, VersionPolicy] = base_path, policy
+        self._config: _Config = base_path, policy
         self._poll_interval_s = poll_interval_s
         self._versions: dict[int, _Version] = {}
         self._unloading: list[_Version] = []
@@ -152,7 +153,7 @@ class Servable:
             self._wake.clear()
             config = self._config
             try:
-                self._poll(*config)
+                self._poll(config)
                 fault = ""
             except Exception as error:  # the disk's fault or ours: it must not end the watch
                 if repr(error) != fault:  # said once, not every second
@@ -164,7 +165,8 @@ class Servable:
             self._wake.wait(self._poll_interval_s)
         self._polled.set()
 
-    def _poll(self, base_path: pathlib.Path | None, policy: VersionPolicy) -> None:
+    def _poll(self, config: _Config) -> None:
+        base_path, policy = config
         self._close_idle()
         on_disk = {} if base_path is None else versions_on_disk(base_path)
         if on_disk is None:
@@ -174,7 +176,7 @@ class Servable:
             if self._should_load(version, on_disk[version]):
                 self._load(version, on_disk[version])
         if not wanted or any(self._versions[version].state is State.AVAILABLE for version in wanted):
-            self._keep_only(wanted)
+            self._keep_only(wanted, config)
 
     def _should_load(self, version: int, path: pathlib.Path) -> bool:
         seen = self._versions.get(version)
@@ -214,8 +216,11 @@ class Servable:
             raise
         return model
 
-    def _keep_only(self, versions: Collection[int]) -> None:
+    def _keep_only(self, versions: Collection[int], config: _Config | None = None) -> None:
+        """Ends the others, unless there is another config by now, which may want them; None: whatever it is."""
         with self._lock:
+            if config is not None and config is not self._config:
+                return
             for seen in self._versions.values():
                 if seen.state is State.AVAILABLE and seen.version not in versions:
                     seen.state = State.UNLOADING

@@ -39,7 +39,8 @@ def versions_on_disk(base_path: pathlib.Path) -> dict[int, pathlib.Path] | None:
         children = sorted(base_path.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return {int(child.name): child for child in children if _is_version(child)}
+    found = {int(child.name): child for child in children if _is_version(child)}
+    return found if base_path.is_dir() else None  # renamed away meanwhile: what was found says nothing
 
 
 def _is_version(path: pathlib.Path) -> bool:

@@ -10,9 +10,10 @@ from waiting import until
 
 from serving import client as client_lib
 from serving import embedded, servables, server
+from serving import versions as versions_lib
 from serving.protocol import State
 from serving.saved_model import RequestError
-from serving.versions import versions_on_disk
+from serving.versions import VersionPolicy, versions_on_disk
 
 POLL_S = 0.05
 
@@ -101,10 +102,12 @@ def test_a_half_made_version_is_reported_and_taken_once_it_is_whole(versions, se
     publish(versions, 1, base_path)
     until(lambda: states(watching) == {1: State.AVAILABLE})
     shutil.copytree(versions / "2", base_path / "2", ignore=shutil.ignore_patterns("saved_model.pb"))
-    until(lambda: states(watching).get(2) is State.END)
-    newest = watching.statuses()[0]
-    assert newest.code.name == "NOT_FOUND"
-    assert str(base_path / "2") in newest.message
+
+    def failed():
+        newest = watching.statuses()[0]
+        return newest.code.name == "NOT_FOUND" and str(base_path / "2") in newest.message
+
+    until(failed)
     assert states(watching)[1] is State.AVAILABLE
     shutil.copy(versions / "2" / "saved_model.pb", base_path / "2")
     until(lambda: states(watching) == {2: State.AVAILABLE, 1: State.END})
@@ -121,6 +124,22 @@ def test_a_broken_version_blocks_no_later_one(versions, servable):
     until(lambda: states(watching).get(3) is State.AVAILABLE)
 
 
+def test_a_look_for_an_earlier_config_ends_nothing(versions, tmp_path):
+    """It began before `configure`, and a label may point by now to a version that the new config wants."""
+    for version in (2, 3):
+        publish(versions, version, tmp_path / "served")
+    unwatched = servables.Servable("model", tmp_path / "served", policy=VersionPolicy(specific=frozenset({2})))
+    earlier = unwatched._config
+    unwatched.configure(tmp_path / "served", VersionPolicy(specific=frozenset({2, 3})))
+    for config in (unwatched._config, earlier):
+        unwatched._poll(config)
+        assert states(unwatched) == {2: State.AVAILABLE, 3: State.AVAILABLE}
+    unwatched.configure(*earlier)
+    unwatched._poll(unwatched._config)
+    assert states(unwatched) == {2: State.AVAILABLE, 3: State.END}
+    unwatched._keep_only(())
+
+
 def test_only_directories_named_by_a_number_are_versions(tmp_path):
     for name in ("1", "0012", "tmp-3", "4.partial", "-5", "\u0663", "99999999999999999999", ".6"):
         (tmp_path / name).mkdir()
@@ -128,6 +147,19 @@ def test_only_directories_named_by_a_number_are_versions(tmp_path):
     assert versions_on_disk(tmp_path) == {1: tmp_path / "1", 12: tmp_path / "0012"}
     assert versions_on_disk(tmp_path / "absent") is None
     assert versions_on_disk(tmp_path / "7") is None
+
+
+def test_a_base_path_renamed_away_under_a_look_is_not_there(tmp_path, monkeypatch):
+    base_path = tmp_path / "served"
+    (base_path / "1").mkdir(parents=True)
+    is_version = versions_lib._is_version
+
+    def renamed_away(path):
+        base_path.rename(tmp_path / "away")
+        return is_version(path)
+
+    monkeypatch.setattr(versions_lib, "_is_version", renamed_away)
+    assert versions_on_disk(base_path) is None
 
 
 @pytest.mark.parametrize(
