@@ -28,6 +28,7 @@ PREVIOUS = "previous"
 _LABELS = (STABLE, CANARY, PREVIOUS)
 _LOOK_AGAIN_S = 0.05
 _SEEN_WITHIN_S = 10.0  # servers look at their base paths every second
+_TIMEOUT_S = 60.0
 
 Labels = dict[str, dict[str, int]]
 """Model -> label -> version."""
@@ -56,7 +57,7 @@ def served_models(address: str, credentials: grpc.ChannelCredentials | None = No
       ServingError: the server does not answer.
     """
     found = []
-    with RecommenderClient(address, credentials=credentials) as client:
+    with RecommenderClient(address, _TIMEOUT_S, credentials=credentials) as client:
         for model in contract.SERVED:
             try:
                 client.versions(model)
@@ -145,8 +146,8 @@ class _Server:
     ) -> None:
         self._address = address
         self._base_paths = base_paths
-        self._client = RecommenderClient(address, credentials=credentials)
-        self._channel = Channel(address, timeout_s=60.0, num_retries=3, credentials=credentials)
+        self._client = RecommenderClient(address, _TIMEOUT_S, credentials=credentials)
+        self._channel = Channel(address, _TIMEOUT_S, num_retries=3, credentials=credentials)
         self._metadata = self._channel.method(
             protocol.GET_MODEL_METADATA, protocol.GetModelMetadataRequest, protocol.GetModelMetadataResponse
         )
@@ -213,20 +214,21 @@ class _Server:
         """Until all are AVAILABLE."""
         started = time.monotonic()
         while True:
-            waiting = [reason for model in versions if (reason := self._why_not(model, versions[model], started))]
+            waited_s = time.monotonic() - started
+            waiting = [reason for model in versions if (reason := self._why_not(model, versions[model], waited_s))]
             if not waiting:
                 return
-            if time.monotonic() - started > timeout_s:
+            if waited_s > timeout_s:
                 raise PromotionError(f"not loaded within {timeout_s:g} s: {'; '.join(waiting)}; no label was moved")
             time.sleep(_LOOK_AGAIN_S)
 
-    def _why_not(self, model: str, versions: set[int], started: float) -> str:
+    def _why_not(self, model: str, versions: set[int], waited_s: float) -> str:
         """"" where all of the versions are AVAILABLE."""
         seen = {status.version: status for status in self._client.versions(model)}
         for version in sorted(versions):
             status = seen.get(version)
             if status is None or (status.state is State.END and not status.error):  # the server has yet to look
-                if time.monotonic() - started > _SEEN_WITHIN_S:
+                if waited_s > _SEEN_WITHIN_S:
                     raise PromotionError(
                         f"{self._address} finds no version {version} of {model} in {self._base_paths[model]};"
                         " no label was moved"

@@ -33,7 +33,7 @@ def running(versions, tmp_path):
 
 
 def available(address):
-    with client_lib.RecommenderClient(address) as client:
+    with client_lib.RecommenderClient(address, timeout_s=60) as client:
         return [{seen.version for seen in client.versions(model) if seen.state is State.AVAILABLE} for model in MODELS]
 
 
@@ -71,6 +71,7 @@ def test_the_config_is_one_to_start_a_server_with(running):
 def test_a_version_that_does_not_load_in_one_model_moves_no_label(running, tmp_path):
     address, base_paths = running
     promotion.promote(address, base_paths, 2)
+    until(lambda: available(address) == [{2}, {2}])  # version 3, loaded at the start, is gone
     (tmp_path / "retrieval" / "3" / "saved_model.pb").write_bytes(b"no protobuf")
     with pytest.raises(PromotionError, match="retrieval version 3 could not be loaded, and no label was moved"):
         promotion.promote(address, base_paths, 3)
@@ -83,7 +84,7 @@ def test_a_version_that_is_not_there_moves_no_label(running, monkeypatch):
     with pytest.raises(PromotionError, match=r"finds no version 9 of ranking in .*ranking; no label was moved"):
         promotion.promote(address, base_paths, 9)
     assert pointed(address) == {}
-    with client_lib.RecommenderClient(address) as client:
+    with client_lib.RecommenderClient(address, timeout_s=60) as client:
         assert client.versions("ranking")[0].state is State.AVAILABLE  # the newest is served as before
 
 
@@ -121,7 +122,7 @@ def test_what_cannot_be_promoted_is_named(running):
 
 def test_a_third_model_moves_along_or_nothing_moves(versions, tmp_path, monkeypatch):
     """As after a run with --one-call: the version before it has two models only."""
-    monkeypatch.setattr(promotion, "_SEEN_WITHIN_S", 0.3)
+    monkeypatch.setattr(promotion, "_SEEN_WITHIN_S", 5)  # time to load version 1 of the models that have it
     base_paths = {name: tmp_path / name for name in contract.SERVED}
     for name, numbers in ((*((name, (1, 2)) for name in MODELS), (contract.BOTH, (2,)))):
         for version in numbers:
