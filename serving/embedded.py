@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("movierec.serving")
 _MAX_MESSAGE_BYTES = 2**31 - 1
 _NUM_THREADS = embedded_options.NUM_THREADS
+_LOOK_AGAIN_S = 0.2
 
 
 class EmbeddedServer:
@@ -228,7 +229,8 @@ def main(arguments: list[str] | None = None) -> None:
         partial = options.address_file.with_suffix(".partial")
         partial.write_text(server.address)
         partial.rename(options.address_file)  # whoever sees the file sees all of it
-    stop.wait()
+    while not stop.wait(_LOOK_AGAIN_S):  # a signal that another thread took does not wake this one
+        pass
     _LOG.info("stopping")
     server.stop()
 

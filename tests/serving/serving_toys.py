@@ -97,6 +97,7 @@ class ToyRetrieval(_Toy):
             ),
             contract.POPULAR: (self.popular, [INT32S]),
             "wait": (self.wait, [tf.TensorSpec([None], tf.float64)]),
+            "wait_for": (self.wait_for, [STRINGS, STRINGS]),
             "echo": (self.echo, [STRING_ROWS, INT32S]),
         }
 
@@ -130,6 +131,18 @@ class ToyRetrieval(_Toy):
         end = tf.timestamp() + tf.reduce_max(wait_s)
         now = tf.while_loop(lambda now: now < end, lambda now: [tf.timestamp()], [tf.timestamp()])[0]
         return {"now": tf.fill(tf.shape(wait_s), now)}
+
+    def wait_for(self, begun, go):
+        """Makes the file `begun`, and keeps a server's thread until there is a file `go`; at most two minutes."""
+        with tf.control_dependencies([tf.io.write_file(begun[0], "")]):
+            now = tf.timestamp()
+        end = now + 120.0
+
+        def waits(now):
+            with tf.control_dependencies([now]):
+                return (now < end) & (tf.size(tf.io.matching_files(go)) == 0)
+
+        return {"now": tf.while_loop(waits, lambda now: [tf.timestamp()], [now])[0]}
 
     def echo(self, words, number):
         """What it is given; and how many rows were computed at once."""
