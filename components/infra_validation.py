@@ -172,7 +172,8 @@ class InfraValidation(base_component.BaseComponent):
           rating_max: most.
           start_timeout_s: for the server to load the models.
           first_answer_s: for each answer; a model's first ones are slow.
-          answer_s: for each answer to one user when it is asked for again: what clients wait by default.
+          answer_s: for each answer to one user when it is asked for again: what clients wait by default. One that
+            comes later is asked for a second time.
           memory_mib: the most the server may need: the container's limit in serving/deploy/kubernetes.
           force: whether models that are not blessed are tried too.
           code: digest of the code behind this component, for the cache.
