@@ -183,7 +183,8 @@ def test_logged_requests_are_read_up_to_a_damaged_tail(log_path, tmp_path):
     assert served_requests.read([log_path, zipped]).movie_id.tolist()[-1] == b"5"
 
 
-def test_what_our_own_request_log_writes_is_read(tmp_path):
+def test_what_our_own_request_log_writes_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(request_log.RequestLog.close, "__defaults__", (60.0,))
     key = tmp_path / "key"
     key.write_bytes(bytes(range(32)))
     request = prediction_log_pb2.PredictionLog.FromString(

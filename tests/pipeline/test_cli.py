@@ -135,7 +135,7 @@ def test_ones_own_ratings_day_by_day(tmp_path):
 
 
 def test_no_server_is_a_fault(tmp_path):
-    done = movierec("recommend", "196", "--address", "127.0.0.1:1", "--deadline", "1", cwd=tmp_path)
+    done = movierec("recommend", "196", "--address", "127.0.0.1:1", "--deadline", "60", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "movierec serve" in done.stderr
     assert "Traceback" not in done.stderr

@@ -53,7 +53,7 @@ def versions(tmp_path_factory):
 
 @pytest.fixture
 def client(toy_server):
-    with client_lib.RecommenderClient(toy_server) as connected:
+    with client_lib.RecommenderClient(toy_server, timeout_s=60) as connected:
         yield connected
 
 

@@ -15,7 +15,7 @@ from trainer_modules import contract
 
 def run(address, ask, **options):
     async def asked():
-        async with async_client.AsyncRecommenderClient(address, **options) as client:
+        async with async_client.AsyncRecommenderClient(address, **{"timeout_s": 60, **options}) as client:
             return await ask(client)
 
     return asyncio.run(asked())
@@ -48,7 +48,7 @@ def test_many_at_once(toy_server):
     async def many(client):
         return await asyncio.gather(*(client.recommend(f"u{i % 3}", 2) for i in range(40)))
 
-    answers = run(toy_server, many, timeout_s=30, num_retries=20)
+    answers = run(toy_server, many, num_retries=20)
     assert [answer.movies[0].movie_id for answer in answers[:3]] == ["m10", "m1", "m18"]
     assert {answer.fallback for answer in answers} == {client_lib.NO_FALLBACK}
 

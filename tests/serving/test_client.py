@@ -122,7 +122,7 @@ def test_a_refusal_says_what_was_asked_and_what_to_do(client, toy_server):
 
 
 def test_no_server():
-    with client_lib.RecommenderClient("127.0.0.1:1", timeout_s=5) as client, pytest.raises(ServingError) as refused:
+    with client_lib.RecommenderClient("127.0.0.1:1", timeout_s=60) as client, pytest.raises(ServingError) as refused:
         client.recommend("u1", 3)
     assert refused.value.code == "UNAVAILABLE"
     assert "movierec serve" in str(refused.value)
@@ -188,7 +188,7 @@ UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_E
 
 def test_an_overloaded_server_is_asked_again(answering):
     handler, address = answering(EXHAUSTED, UNAVAILABLE, EXHAUSTED)
-    with client_lib.RecommenderClient(address) as client:
+    with client_lib.RecommenderClient(address, timeout_s=60) as client:
         assert client.versions("any") == []
     assert handler.num_calls == 4
 
@@ -200,14 +200,15 @@ def test_an_overloaded_server_is_asked_again(answering):
 )
 def test_nothing_else_is_asked_again(answering, code):
     handler, address = answering(code)
-    with client_lib.RecommenderClient(address) as client, pytest.raises(ServingError) as refused:
+    with client_lib.RecommenderClient(address, timeout_s=60) as client, pytest.raises(ServingError) as refused:
         client.versions("any")
     assert (refused.value.code, refused.value.message, handler.num_calls) == (code.name, "as told", 1)
 
 
 def test_it_is_given_up_after_the_retries_and_at_the_deadline(answering):
     handler, address = answering(*[EXHAUSTED] * 20)
-    with client_lib.RecommenderClient(address, num_retries=2) as client, pytest.raises(ServingError) as refused:
+    patient = client_lib.RecommenderClient(address, timeout_s=60, num_retries=2)
+    with patient as client, pytest.raises(ServingError) as refused:
         client.versions("any")
     assert (refused.value.code, handler.num_calls) == ("RESOURCE_EXHAUSTED", 3)
     with client_lib.RecommenderClient(address, timeout_s=0.3, num_retries=50) as client, pytest.raises(ServingError):
@@ -229,7 +230,7 @@ def pair(toy_models):
 
 def test_what_stands_in_when_a_model_is_down(pair):
     without_ranking, both = pair
-    with client_lib.RecommenderClient(without_ranking.address) as client:
+    with client_lib.RecommenderClient(without_ranking.address, timeout_s=60) as client:
         answer = client.recommend("u1", 2, exclude=["m1"])
         assert answer.fallback == client_lib.RETRIEVAL_ORDER
         assert answer.movies == (
@@ -237,7 +238,7 @@ def test_what_stands_in_when_a_model_is_down(pair):
         )
         with pytest.raises(ServingError):  # asked for by itself it has no stand-in
             client.rank("u1", ["m2"])
-    with client_lib.RecommenderClient(both.address, timeout_s=10) as client:
+    with client_lib.RecommenderClient(both.address, timeout_s=60) as client:
         assert client.recommend("u1", 1).fallback == client_lib.NO_FALLBACK
         both.stop()
         answer = client.recommend("u1", 3, exclude=["m1"], history=[HistoryRow("m0", 5.0, 1)])
@@ -248,7 +249,7 @@ def test_what_stands_in_when_a_model_is_down(pair):
 
 
 def test_a_mistake_has_no_stand_in(toy_server):
-    with client_lib.RecommenderClient(toy_server, label="canary") as client:
+    with client_lib.RecommenderClient(toy_server, timeout_s=60, label="canary") as client:
         client._popular = [Recommendation("m0", "Title 0", 20.0, None)]
         with pytest.raises(ServingError) as refused:
             client.recommend("u1", 1)

@@ -128,7 +128,7 @@ def test_models_config_serves_both_models_under_their_labels(versions, tmp_path)
     with embedded.EmbeddedServer(configs, allow_labels_for_unavailable=True) as running:
         server.wait_until_available(running.address, contract.MODELS)
         for label in (STABLE, CANARY):
-            with client_lib.RecommenderClient(running.address, label=label) as client:
+            with client_lib.RecommenderClient(running.address, timeout_s=60, label=label) as client:
                 for name in contract.MODELS:
                     assert client.predict(name, "serving_default", {"key": ["asked"]}).version == 1
 

@@ -42,10 +42,13 @@ def test_it_serves_the_versions_and_labels_of_the_file(config_path):
     try:
         address = re.search(r"models\.config at (127\.0\.0\.1:\d+) with", process.stdout.readline())[1]
         for label, version in (("stable", 1), ("canary", 2), ("", 2)):
-            with RecommenderClient(address, label=label, timeout_s=20) as client:
+            with RecommenderClient(address, label=label, timeout_s=60) as client:
                 for name in ("ranking", "retrieval"):
                     assert client.predict(name, "serving_default", {"key": ["asked"]}).version == version
-        with RecommenderClient(address, label="beta") as client, pytest.raises(ServingError, match="label: beta"):
+        with (
+            RecommenderClient(address, label="beta", timeout_s=60) as client,
+            pytest.raises(ServingError, match="label: beta"),
+        ):
             client.predict("ranking", "serving_default", {"key": ["asked"]})
     finally:
         process.send_signal(signal.SIGTERM)

@@ -57,13 +57,14 @@ def test_a_public_address_is_served_with_client_certificates_and_logged(root, ce
         address = address.replace("0.0.0.0", "127.0.0.1")
         ca = ["--address", address, "--tls-ca", certificates / "ca.pem"]
         mine = [*ca, "--tls-cert", certificates / "client.pem", "--tls-key", certificates / "client.key"]
-        answered = ask("recommend", "u1", "-k", "2", "--genre", "Odd", "--json", *mine)
+        patient = ["--deadline", "60"]
+        answered = ask("recommend", "u1", "-k", "2", "--genre", "Odd", "--json", *patient, *mine)
         assert [movie["movie_id"] for movie in json.loads(answered.stdout)["movies"]] == ["m1", "m3"]
-        assert json.loads(ask("rank", "u1", "m2", "--json", *mine).stdout)
+        assert json.loads(ask("rank", "u1", "m2", "--json", *patient, *mine).stdout)
         moved = ask("promote", "3", "--root", root, *mine)
         assert (moved.returncode, moved.stdout.splitlines()) == (0, ["ranking: stable -> 3", "retrieval: stable -> 3"])
         for without in (ca, ["--address", address]):
-            refused = ask("recommend", "u1", "--deadline", "20", *without)
+            refused = ask("recommend", "u1", *patient, *without)
             assert (refused.returncode, "UNAVAILABLE" in refused.stderr) == (1, True)
     requests = []
     for path in (tmp_path / "log").iterdir():

@@ -32,7 +32,7 @@ def available(client, name):
         return False
 
 
-def connect(running, certificates, name, timeout_s=10.0, **options):
+def connect(running, certificates, name, timeout_s=60.0, **options):
     """A client with the certificate of that name; None for a client without."""
     credentials = tls.client_credentials(
         certificates / "ca.pem",
@@ -55,14 +55,15 @@ def test_others_are_not(running, certificates, name):
 
 def test_a_server_that_the_authority_does_not_know_is_not_believed(running, certificates):
     credentials = tls.client_credentials(certificates / "stranger.pem")
-    client = client_lib.RecommenderClient(running.address, credentials=credentials, num_retries=0)
+    client = client_lib.RecommenderClient(running.address, timeout_s=60, credentials=credentials, num_retries=0)
     with client, pytest.raises(ServingError) as refused:
         client.versions("ranking")
     assert refused.value.code == "UNAVAILABLE"
 
 
 def test_plain_text_is_not_answered(running):
-    with client_lib.RecommenderClient(running.address, num_retries=0) as client, pytest.raises(ServingError):
+    plain = client_lib.RecommenderClient(running.address, timeout_s=60, num_retries=0)
+    with plain as client, pytest.raises(ServingError):
         client.versions("ranking")
 
 
@@ -114,7 +115,8 @@ def test_metadata_goes_along():
     port = listening.add_insecure_port("127.0.0.1:0")
     listening.start()
     try:
-        with client_lib.RecommenderClient(f"127.0.0.1:{port}", metadata=[("authorization", "Bearer t")]) as client:
+        sent = [("authorization", "Bearer t")]
+        with client_lib.RecommenderClient(f"127.0.0.1:{port}", timeout_s=60, metadata=sent) as client:
             client.versions("any")
     finally:
         listening.stop(None)

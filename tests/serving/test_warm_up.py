@@ -86,7 +86,7 @@ def test_a_bad_warm_up_fails_the_load(served, records, said):
     running = served(records)
     with pytest.raises(server.ServerError, match=said):
         server.wait_until_available(running.address, ["model"])
-    with client_lib.RecommenderClient(running.address) as client:
+    with client_lib.RecommenderClient(running.address, timeout_s=60) as client:
         assert client.versions("model")[0].state is State.END
     load = ":tensorflow:cc:saved_model:load_attempt_count"
     assert [(key[2], value) for key, value in samples(running).items() if key[0] == load] == [("fail", 1)]
@@ -95,7 +95,7 @@ def test_a_bad_warm_up_fails_the_load(served, records, said):
 def test_requests_are_counted_by_model_and_status(served):
     running = served([])
     server.wait_until_available(running.address, ["model"])
-    with client_lib.RecommenderClient(running.address) as client:
+    with client_lib.RecommenderClient(running.address, timeout_s=60) as client:
         for signature in ("serving_default", "serving_default", "nope"):
             try:
                 client.predict("model", signature, {"key": ["asked"]})
@@ -108,7 +108,7 @@ def test_requests_are_counted_by_model_and_status(served):
     )
     urllib.request.urlopen(rest, timeout=20).close()
     count = ":tensorflow:serving:request_count"
-    until(lambda: samples(running).get((count, "model", "OK")) == 3, timeout_s=20)  # counted after the answer has left
+    until(lambda: samples(running).get((count, "model", "OK")) == 3)  # counted after the answer has left
     found = samples(running)
     assert {key[1:]: value for key, value in found.items() if key[0] == count} == {
         ("model", "OK"): 3, ("model", "FAILED_PRECONDITION"): 1,
