@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from ml_metadata import proto as mlmd
 from tfx import types
 from tfx.components.evaluator import executor
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -32,7 +33,6 @@ class RankingEvaluationSpec(component_spec.ComponentSpec):
     """Model and data in, evaluation and blessing out."""
 
     PARAMETERS: ClassVar = {
-        standard_component_specs.EVAL_CONFIG_KEY: component_spec.ExecutionParameter(type=tfma.EvalConfig),
         standard_component_specs.EXAMPLE_SPLITS_KEY: component_spec.ExecutionParameter(type=str),
         "gates": component_spec.ExecutionParameter(type=str),
         "full_evaluation": component_spec.ExecutionParameter(type=int),
@@ -82,7 +82,11 @@ class Executor(executor.Executor):
         compares = baseline is not None and not fault
         if compares:
             stock_inputs["baseline_model"] = [last_blessed]
-        config = _eval_config(exec_properties, gated=not note)
+        # Made here: on Kubeflow the gates are a parameter of each run, and what was compiled knows the default alone.
+        gates = json.loads(exec_properties["gates"])
+        config = ranking_protocol.eval_config(gates)
+        if note:
+            config = ranking_protocol.without_change_thresholds(config)
         if exec_properties["full_evaluation"]:
             config = ranking_protocol.with_everything(config, float(states.rating.max()))
             stock_inputs["examples"] = [self._sliced(input_dict["examples"][0], kinds, stars)]
@@ -99,7 +103,6 @@ class Executor(executor.Executor):
         by_slice = ranking_slices.by_slice(
             kinds, user_id, stars, {name: predicted[name] for name in ("candidate", "bias")}
         )
-        gates = json.loads(exec_properties["gates"])
         worst = ranking_slices.worst(by_slice, candidate["rmse"], ranking_protocol.slice_limit(gates))
         compared: dict[str, Any] | None = None
         if baseline:
@@ -141,16 +144,12 @@ class Executor(executor.Executor):
     def _sliced(self, examples: types.Artifact, kinds: Mapping[str, evaluation_data.Ragged], stars: Any) -> Any:
         """A copy of the test split, with what TFMA is to slice by, for the time of this execution."""
         copy = standard_artifacts.Examples()
-        copy.copy_from(examples)
+        # Not copy_from: of an artifact out of ML Metadata it ends the process (protobuf's C++ map, "IsMapValid").
+        serialized = examples.mlmd_artifact.SerializeToString()
+        copy.set_mlmd_artifact(mlmd.Artifact.FromString(serialized))
         copy.uri = f"{self._get_tmp_dir().rstrip('/')}/examples"
         ranking_slices.write_examples(examples.uri, kinds, stars, copy.uri)
         return copy
-
-
-def _eval_config(exec_properties: Mapping[str, Any], gated: bool) -> tfma.EvalConfig:
-    config = tfma.EvalConfig()
-    proto_utils.json_to_proto(exec_properties[standard_component_specs.EVAL_CONFIG_KEY], config)
-    return config if gated else ranking_protocol.without_change_thresholds(config)
 
 
 def _stock_properties(exec_properties: Mapping[str, Any], config: tfma.EvalConfig) -> dict[str, Any]:
@@ -210,7 +209,6 @@ class RankingEvaluation(base_beam_component.BaseBeamComponent):
             examples=examples,
             catalog=catalog,
             user_state=user_state,
-            eval_config=ranking_protocol.eval_config(json.loads(gates_json)),
             example_splits=json_utils.dumps([features.TEST]),
             gates=gates_json,
             full_evaluation=int(full_evaluation),

@@ -55,7 +55,7 @@ def eval_config(gates: Mapping[str, Mapping[str, float | None]]) -> tfma.EvalCon
 def with_everything(config: tfma.EvalConfig, max_stars: float) -> tfma.EvalConfig:
     """The same and all that TFMA can tell, on every slice; for the examples of ranking_slices.write_examples.
 
-    Its NDCG counts 1 for a user with one test row; the slice LISTED=yes is without them, as ours is.
+    Its NDCG counts 1 for a user with one test row; the slice LISTED = yes is without them, as ours is.
 
     Args:
       config: from eval_config.
@@ -64,7 +64,7 @@ def with_everything(config: tfma.EvalConfig, max_stars: float) -> tfma.EvalConfi
     full = tfma.EvalConfig()
     full.CopyFrom(config)
     for kind in ranking_slices.KINDS:
-        full.slicing_specs.add(feature_keys=[kind])
+        full.slicing_specs.add(feature_keys=[ranking_slices.feature_key(kind)])
     plot = {"num_buckets": math.ceil(max_stars / ranking_figures.BUCKET_STARS), "left": 0.0, "right": max_stars}
     for class_name, settings in (
         ("Calibration", {}), ("MeanPrediction", {}), ("MeanLabel", {}), ("SquaredPearsonCorrelation", {}),

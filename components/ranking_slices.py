@@ -30,6 +30,11 @@ COLUMNS = (
 """What `kinds` needs of the test rows."""
 
 
+def feature_key(kind: str) -> str:
+    """What TFMA finds a kind under: no raw feature's name, whose type it would change under the model's parser."""
+    return f"slice_{kind}"
+
+
 def kinds(rows: Mapping[str, Any], catalog: Catalog, states: UserStates) -> dict[str, Ragged]:
     """What each test row is a case of.
 
@@ -114,7 +119,7 @@ def worst(found: list[dict[str, Any]], whole_rmse: float, limit: float | None) -
 def write_examples(
     examples_uri: str, kinds_of_rows: Mapping[str, Ragged], stars: np.ndarray, to_uri: str
 ) -> None:
-    """Copies the test split for TFMA, which slices by features: each example gets a feature for each of its kinds.
+    """Copies the test split for TFMA, which slices by features: each example gets feature_key of each of its kinds.
 
     Args:
       examples_uri: the artifact; its rows in the order of evaluation_data.read.
@@ -130,7 +135,7 @@ def write_examples(
             more = tf.train.Example()
             for kind, names in kinds_of_rows.items():
                 values = names.values[names.row_splits[number] : names.row_splits[number + 1]]
-                more.features.feature[kind].bytes_list.value.extend(filter(None, values.tolist()))
+                more.features.feature[feature_key(kind)].bytes_list.value.extend(filter(None, values.tolist()))
             more.features.feature[GAIN].float_list.value.append(gain[number])
             # One serialized message after the other is their union: that is how protocol buffers merge.
             writer.write(record + more.SerializeToString())

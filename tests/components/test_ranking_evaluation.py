@@ -12,7 +12,6 @@ import toy_models
 import toy_ring
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
-from tfx.utils import proto_utils
 
 from components import baseline, ranking_evaluation, ranking_protocol
 from trainer_modules import baselines
@@ -50,7 +49,6 @@ class Evaluated:
         inputs["baseline_model"] = [last]
         self.blessing = artifact(standard_artifacts.ModelBlessing, base / "blessing")
         evaluation = artifact(standard_artifacts.ModelEvaluation, base / "evaluation")
-        gates = gates or {}
         executor = ranking_evaluation.Executor(
             ranking_evaluation.Executor.Context(
                 beam_pipeline_args=BEAM_ARGUMENTS, tmp_dir=str(base / "tmp"), unique_id="1"
@@ -60,9 +58,8 @@ class Evaluated:
             inputs,
             {"evaluation": [evaluation], "blessing": [self.blessing]},
             {
-                "eval_config": proto_utils.proto_to_json(ranking_protocol.eval_config(gates)),
                 "example_splits": json.dumps(["test"]),
-                "gates": json.dumps(gates),
+                "gates": json.dumps(gates or {}),
                 "full_evaluation": int(full),
                 "code": "c",
             },
@@ -234,7 +231,7 @@ def test_everything_by_tfma_is_what_the_report_says(tmp_path):
     for key, by_output in tfma.load_eval_result(str(tmp_path / "evaluation")).slicing_metrics:
         by_sub_key = by_output[""]
         values = {name: value["doubleValue"] for name, value in by_sub_key[""].items()}
-        found[",".join(f"{column}={cell}" for column, cell in key)] = {
+        found[",".join(f"{column.removeprefix('slice_')}={cell}" for column, cell in key)] = {
             "rmse": math.sqrt(values["mean_squared_error"]), "mae": values["mean_absolute_error"],
             "calibration": values["calibration"], "num": values["example_count"],
             "ndcg_at_10": by_sub_key["topK:10"]["ndcg"]["doubleValue"],

@@ -47,11 +47,17 @@ def test_the_copy_has_the_kinds_and_everything_else(world, kinds, tmp_path):
     rows, found = kinds
     ranking_slices.write_examples(world["examples"], found, rows["user_rating"], str(tmp_path))
     [path] = evaluation_data.files(str(tmp_path), f.TEST)
-    [*_, last] = tf.data.TFRecordDataset(path, compression_type="GZIP").as_numpy_iterator()
-    example = tf.train.Example.FromString(last).features.feature
-    assert example["user"].bytes_list.value == [b"cold"] and example["genre"].bytes_list.value == [b"Drama"]
-    assert example["gain"].float_list.value == [31.0] and not example["user_gender"].bytes_list.value
+    copied = [*tf.data.TFRecordDataset(path, compression_type="GZIP").as_numpy_iterator()]
+    example = tf.train.Example.FromString(copied[-1]).features.feature
+    assert example["slice_user"].bytes_list.value == [b"cold"]
+    assert example["slice_genre"].bytes_list.value == [b"Drama"]
+    assert example["gain"].float_list.value == [31.0] and not example["slice_user_gender"].bytes_list.value
     assert example["movie_id"].bytes_list.value == [b"m8"] and len(example["history_movie_id"].bytes_list.value) == 50
+
+    # A model reads the copy as it reads its rows: a parser that finds another type in a feature's place ends there.
+    raw = tf.io.parse_example(copied, {f.USER_GENDER.name: tf.io.RaggedFeature(tf.int64)})[f.USER_GENDER.name]
+    np.testing.assert_array_equal(raw.values, rows[f.USER_GENDER.name].values)
+    assert len(raw.values) > 0
 
 
 def test_slices_are_parts_of_the_whole_and_the_worst_is_a_large_one(kinds, monkeypatch):
@@ -70,6 +76,19 @@ def test_slices_are_parts_of_the_whole_and_the_worst_is_a_large_one(kinds, monke
     monkeypatch.setattr(ranking_slices, "MIN_ROWS", 2)
     worst = ranking_slices.worst(list(parts.values()), whole, 1.25)
     assert worst["rmse"] == pytest.approx(2.0) and worst["num"] == 2 and worst["ratio"] == pytest.approx(2 / whole)
+
+
+def test_stars_whose_mean_is_not_above_0_have_no_calibration():
+    """As where movies are rated from -1 to 1: nothing can be so many times 0."""
+    stars, predicted = np.array([0.0, 0.0, -1.0, 4.0]), np.array([0.2, 0.3, 0.1, 4.0])
+    assert [one["calibration"] for one in ranking_figures.calibration_buckets(stars, predicted)] == [None, 1.0]
+    users = np.array([b"u1", b"u1", b"u2"])
+    assert set(ranking_figures.figures(users, stars[:3], predicted[:3])) == {"rmse", "mae"}
+
+
+def test_the_most_stars_end_the_last_bucket():
+    lower, last = ranking_figures.calibration_buckets(np.array([4.0, 5.0, 4.0]), np.array([4.4, 4.6, 5.0]))
+    assert (lower["from"], lower["num"], last["from"], last["to"], last["num"]) == (4.0, 1, 4.5, 5.0, 2)
 
 
 def test_calibration_by_what_is_predicted():

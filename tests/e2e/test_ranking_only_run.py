@@ -19,9 +19,9 @@ COMPONENTS = {
 
 @pytest.fixture(scope="session")
 def random_run(tmp_path_factory):
-    """A run on a random split of the sample, whose hyperparameters are searched for."""
+    """A run on a random split of the sample, whose hyperparameters are searched for, evaluated by TFMA in full."""
     folder = tmp_path_factory.mktemp("random")
-    options = (*options_within(folder), "--split", "random", "--ranking", "autorec", "--tune", "2")
+    options = (*options_within(folder), "--split", "random", "--ranking", "autorec", "--tune", "2", "--full-evaluation")
     return Run(folder / "root", options, movierec("run", *options, "--demo"))
 
 
@@ -32,6 +32,17 @@ def test_ranking_is_trained_judged_and_pushed_alone(random_run):
     out = random_run.first.out
     assert "The ranking model blessed, pushed as version 1" in out and "no retrieval model" in out and "stars" in out
     assert "Traceback" not in random_run.first.err
+
+
+def test_tfma_has_measured_and_plotted_every_slice(random_run):
+    [evaluation] = (random_run.root / "artifacts" / "RankingEvaluation" / "evaluation").iterdir()
+    with open(evaluation / "slices.csv") as file:
+        kinds = {row["slice"].partition("=")[0] for row in csv.DictReader(file)}
+    assert kinds >= {"user", "movie", "popularity_decile", "genre", "user_age", "user_gender"}
+    for name in ("metrics", "plots"):
+        [path] = evaluation.glob(f"{name}-*.tfrecord")
+        for kind in kinds:
+            assert f"slice_{kind}".encode() in path.read_bytes(), (name, kind)
 
 
 def test_the_verbs_that_read_speak_of_ranking_alone(random_run):
