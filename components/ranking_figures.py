@@ -37,15 +37,13 @@ def figures(user_id: np.ndarray, stars: np.ndarray, predicted: np.ndarray) -> di
       predicted: [R], stars.
 
     Returns:
-      "rmse" and "mae" in stars; "calibration", mean prediction over mean rating; "ndcg_at_10", the mean over users with
-      several rows, some of them worth something, left out where there is none: a list of one row is always in order.
-      Where stars are below 0 there is none either: the gain is no gain then.
+      "rmse" and "mae" in stars; "calibration", mean prediction over mean rating, left out where that is not above 0;
+      "ndcg_at_10", the mean over users with several rows, some of them worth something, left out where there is none:
+      a list of one row is always in order. Where stars are below 0 there is none either: the gain is no gain then.
     """
-    found = {
-        "rmse": metrics.rmse(stars, predicted),
-        "mae": metrics.mae(stars, predicted),
-        "calibration": float(np.mean(predicted) / np.mean(stars)),
-    }
+    found = {"rmse": metrics.rmse(stars, predicted), "mae": metrics.mae(stars, predicted)}
+    if (calibration := _calibration(stars, predicted)) is not None:
+        found["calibration"] = calibration
     _, user, size = np.unique(user_id, return_inverse=True, return_counts=True)
     best = np.full(len(size), -np.inf)
     np.maximum.at(best, user, stars)
@@ -70,16 +68,24 @@ def calibration_buckets(stars: np.ndarray, predicted: np.ndarray) -> list[dict[s
 
     Returns:
       For each bucket that occurs {"from" and "to" (stars), "num" (rows), "prediction" and "rating" (means, stars),
-      "calibration"}, from the lowest.
+      "calibration", None where the mean rating is not above 0}, from the lowest. The highest prediction, often the most
+      stars that there are, is in the bucket that ends with it.
     """
-    bucket = np.floor(np.nan_to_num(predicted) / BUCKET_STARS).astype(int)
+    scaled = np.nan_to_num(predicted) / BUCKET_STARS
+    bucket = np.minimum(np.floor(scaled), np.ceil(scaled.max()) - 1).astype(int)
     found = []
     for number in np.unique(bucket):
         chosen = bucket == number
-        prediction, rating = float(predicted[chosen].mean()), float(stars[chosen].mean())
         found.append({
             "from": number * BUCKET_STARS, "to": (number + 1) * BUCKET_STARS, "num": int(chosen.sum()),
-            "prediction": prediction, "rating": rating, "calibration": prediction / rating,
+            "prediction": float(predicted[chosen].mean()), "rating": float(stars[chosen].mean()),
+            "calibration": _calibration(stars[chosen], predicted[chosen]),
         })  # fmt: skip
     return found
+
+
+def _calibration(stars: np.ndarray, predicted: np.ndarray) -> float | None:
+    """Mean prediction over mean rating; None where that would say nothing."""
+    rating = float(np.mean(stars))
+    return float(np.mean(predicted)) / rating if rating > 0 else None
 
