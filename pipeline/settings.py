@@ -107,8 +107,8 @@ class Settings:
     """Which of the root's spans a run sees: `all`, or `last:K`, the K newest. Without spans the data set is the one."""
     root: pathlib.Path | None = None
     """Folder of everything the run keeps; None: runs/DATASET-SPLIT."""
-    seed: int = pydantic.Field(default=7, ge=0)
-    """Of what a split draws at random and of the trainings."""
+    seed: int = pydantic.Field(default=7, ge=0, lt=2**31 - 2**10)
+    """Of what a split draws at random and of the trainings, which count on from it; generators take 31 bits."""
     max_bad_share: float = pydantic.Field(default=0.01, ge=0, le=1)
     """Share of the ratings file that may be bad and set aside; above it the run stops."""
     limits: Limits = field(default_factory=Limits)
@@ -145,16 +145,18 @@ class Settings:
             editions.get_edition(self.dataset).with_fold(split.fold)
         if self.one_call and contract.RETRIEVAL not in self.models:
             raise InputError(f"one_call needs a retrieval model, and split {split.name} has none")
-        for name, family, known in (
-            (contract.RETRIEVAL, self.retrieval.family, hyperparameters.RETRIEVAL),
-            (contract.RANKING, self.ranking.family, hyperparameters.RANKING),
+        for name, model, known in (
+            (contract.RETRIEVAL, self.retrieval, hyperparameters.RETRIEVAL),
+            (contract.RANKING, self.ranking, hyperparameters.RANKING),
         ):
-            if family not in known:
-                raise InputError(f"{name} is {family!r}; the families are: {', '.join(known)}")
-            try:
-                hyperparameters.parse(known[family], getattr(self, name).hyperparameters)
-            except ValueError as error:
-                raise InputError(f"hyperparameters of {name} {family}: {error}") from error
+            of_others = {family: of_it.hyperparameters for family, of_it in model.families.items()}
+            for family, values in {**of_others, model.family: model.hyperparameters}.items():
+                if family not in known:
+                    raise InputError(f"{name} is {family!r}; the families are: {', '.join(known)}")
+                try:
+                    hyperparameters.parse(known[family], values)
+                except ValueError as error:
+                    raise InputError(f"hyperparameters of {name} {family}: {error}") from error
         if self.tune and not self.tuned_models:
             families = ", ".join(f"{name} {getattr(self, name).family}" for name in self.models)
             raise InputError(f"tune is {self.tune}, and nothing can be searched of {families}: leave --tune out")
@@ -281,22 +283,28 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`under` with `over` laid on it, table by table; where a family is named, on what `under` has of that family."""
     result = dict(under)
     for name, value in over.items():
-        below = result.get(name)
+        is_model = name in (contract.RETRIEVAL, contract.RANKING)
+        below = result.get(name, {} if is_model else None)
         if isinstance(value, dict) and isinstance(below, dict):
-            if name in (contract.RETRIEVAL, contract.RANKING):
-                below = _of_family(below, value.get("family", below.get("family")))
+            if is_model:
+                below = _of_family(below, value.get("family", below.get("family")), value.get("families"))
             value = _merged(below, value)
         result[name] = value
     return result
 
 
-def _of_family(table: dict[str, Any], family: Any) -> dict[str, Any]:
-    """What a model's table has of a family. What is of the wrong type stays, for Settings to refuse."""
-    if family == table.get("family"):
-        return table
+def _of_family(table: dict[str, Any], family: Any, more: Any) -> dict[str, Any]:
+    """What a model's table has of a family, and what `more` families have of it. What is of the wrong type stays, for
+    Settings to refuse."""
     families = table.get("families", {})
-    of_it = families.get(family) if isinstance(families, dict) and isinstance(family, str) else None
-    return {**(of_it if isinstance(of_it, dict) else {}), "families": families}
+    if family == table.get("family"):
+        return _merged(table, _named(more, family))
+    return {**_merged(_named(families, family), _named(more, family)), "families": families}
+
+
+def _named(families: Any, family: Any) -> dict[str, Any]:
+    found = families.get(family) if isinstance(families, dict) and isinstance(family, str) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _readable(error: pydantic.ValidationError | TypeError) -> str:

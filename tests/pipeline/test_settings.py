@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import pytest
@@ -63,10 +64,37 @@ def test_another_family_has_the_presets_of_its_own(tmp_path):
         settings.Model("deep", families={"bias": settings.FamilyPreset(gates={"by_moon": {}})})
 
 
+def test_what_the_users_file_has_of_a_family_holds_when_it_is_chosen(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("""
+        [ranking.families.deep.hyperparameters]
+        factors = 8
+        [ranking.families.deep.gates]
+        leave_last_out.rmse.max = 0.5
+        random.rmse.max = 0.6
+    """)
+    for dataset, family in (("ml-100k", "deep"), ("ml-32m", "deep"), ("ml-latest-small", "deep")):
+        found = settings.load(dataset, path, ranking_family=family).ranking
+        assert found.hyperparameters == {"factors": 8}
+        assert found.gates["leave_last_out"]["rmse"].max == 0.5 and found.gates["random"]["rmse"].max == 0.6
+    corridor = settings.load("ml-100k", ranking_family="deep").ranking.gates["leave_last_out"]["rmse"]
+    kept = settings.load("ml-100k", path, ranking_family="deep").ranking.gates["leave_last_out"]["rmse"]
+    assert kept.min == corridor.min is not None, "what the file leaves unsaid is the data set's"
+    other = settings.load("ml-100k", path)
+    assert other.ranking == dataclasses.replace(
+        settings.load("ml-100k").ranking, families=other.ranking.families
+    )
+    path.write_text(path.read_text() + '[ranking]\nfamily = "deep"\nhyperparameters = { factors = 9 }\n')
+    assert settings.load("ml-100k", path).ranking.hyperparameters == {"factors": 9}
+
+
 @pytest.mark.parametrize(
     "content, named",
     [
         ("sede = 3\n", "sede"),
+        ("[ranking.families.depe.gates]\n", "ranking is 'depe'; the families are"),
+        ("[ranking.families.deep.hyperparameters]\nfactor = 8\n", "ranking deep: .*no hyperparameter factor"),
+        ("seed = 4294967296\n", "seed"),
         ('seed = "three"\n', "seed"),
         ("max_bad_share = 1.5\n", "max_bad_share"),
         ('[retrieval]\nfamily = "two_tower"\nlayers = 3\n', "layers"),
