@@ -41,8 +41,9 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     def sampled_from(cells: RatingMatrix, num_steps: int, watch: Watch) -> Sampled:
         return sampled_matrix.fill(_ids_alone(cells), _likelihoods, p, num_steps, False, watch, seed)
 
-    sampled_from(train, p.num_tuning_steps, tuning)
-    data.on_tuned(float(tuning.notes[-1]["eval_rmse"]))
+    sampled = sampled_from(train, p.num_tuning_steps, tuning)
+    served = bias_ranking.filled_around(train, sampled.stars, sampled.noise)
+    data.on_tuned(tuning.error(served.of, held_out))
     refit = Watch(p.num_steps, cells, None, data.rating_range, "step")
     sampled = sampled_from(cells, p.num_steps, refit)
     filled = bias_ranking.filled_around(cells, sampled.stars, sampled.noise)

@@ -346,4 +346,4 @@ def parse(kind: type[T], values: Mapping[str, Any]) -> T:
     for name, value in values.items():
         if wrong := limits.broken(kind, name, value):
             raise ValueError(f"{kind.__name__}.{name} is {value!r}. {wrong}")
-    return kind(**values)
+    return kind(**{name: limits.taken(kind, name, value) for name, value in values.items()})

@@ -35,10 +35,18 @@ NotNegative = Annotated[float, Limit(0)]
 Share = Annotated[float, Limit(0, below=1)]
 
 
+def taken(kind: type, name: str, value: Any) -> Any:
+    """A value that is not broken as its field has it: JSON and TOML write 1 for 1.0."""
+    declared = _types(kind)[name]
+    if typing.get_origin(declared) is Annotated:
+        declared = typing.get_args(declared)[0]
+    return float(value) if declared is float else value
+
+
 def broken(kind: type, name: str, value: Any) -> str | None:
     """What is wrong with a value for a field of a dataclass; None: nothing.
 
-    Whole numbers are taken where a number with a decimal point is due: JSON and TOML write 1 for 1.0.
+    Whole numbers are taken where a number with a decimal point is due.
     """
     declared = _types(kind)[name]
     limit = None

@@ -114,8 +114,9 @@ class RankingModel(tf.Module):
     def _stars(self, user_id: tf.Tensor, facts: tf.Tensor, movie_id: tf.Tensor, *rows: tf.Tensor) -> tf.Tensor:
         """A function of its own that signatures call: else each had a copy of the transform graph and the scorer."""
         newest, query = self._transformed_query(user_id, History(*rows))
-        # Whatever a caller sends as stars, it cannot drive the answer to infinity.
-        rating = tf.clip_by_value(newest.rating, self._low, self._high)
+        # Whatever a caller sends as stars, it cannot drive the answer to infinity; what is no number says nothing.
+        rating = tf.where(tf.math.is_nan(newest.rating), (self._low + self._high) / 2.0, newest.rating)
+        rating = tf.clip_by_value(rating, self._low, self._high)
         query = {**query, **_by_name(facts), f.HISTORY_RATING.name: rating}
         stars = self._scorer(query, self._names.positions(movie_id))
         return tf.clip_by_value(stars, self._low, self._high)

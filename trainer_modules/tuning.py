@@ -104,7 +104,7 @@ def declared(space: Space, kind: type, values: Mapping[str, Any]) -> keras_tuner
     for name, span in space.items():
         value = getattr(today, name)
         low, high = min(span.low, value), max(span.high, value)
-        sampling = "log" if span.log else "linear"
+        sampling = "log" if span.log and low > 0 else "linear"  # today's may be 0
         if isinstance(value, int):
             found.Int(name, int(low), int(high), sampling=sampling, default=value)
         else:

@@ -84,7 +84,8 @@ class RankingFamilySuite:
 
     def test_whatever_is_asked_gets_finite_stars_in_range(self, served):
         users = ["u1", "stranger", "", "stranger"]
-        histories = [[], [("no such movie", 3.0, 5)], [(COLD[0], 4.0, 9)], [("m1", 1e30, 2**62), ("m2", -1e30, -5)]]
+        odd_stars = [("m1", 1e30, 2**62), ("m2", -1e30, -5), ("m3", float("nan"), 7)]
+        histories = [[], [("no such movie", 3.0, 5)], [(COLD[0], 4.0, 9)], odd_stars]
         asked = [["", "no such movie", "m3", *COLD]] * len(users)
         for stars in (rank_for_history(served, users, histories, asked), rank(served, users, asked)):
             assert stars.shape == (4, 5)

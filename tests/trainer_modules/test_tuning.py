@@ -109,6 +109,25 @@ def test_a_value_outside_its_range_widens_it():
         tuning.declared(SPACE, Parabola, {"y": 5.0})
 
 
+@pytest.mark.parametrize(
+    "model, family, values",
+    [
+        (contract.RANKING, "factorization_machine", {"factors": 0}),
+        (contract.RANKING, "deep", {"history_l2": 0, "history_dropout": 0, "bias_l2": 4, "learning_rate": 1}),
+        (contract.RANKING, "autorec", {"regularization": 0}),
+        (contract.RETRIEVAL, "two_tower", {"weight_decay": 0.0}),
+    ],
+)
+def test_every_value_that_settings_take_can_be_searched_from(model, family, values):
+    """0 on a scale of factors, and whole numbers where others are due."""
+    space = tuning.declared(search_spaces.SPACES[model][family], KINDS[model][family], values)
+    for name, value in values.items():
+        declared = type(getattr(KINDS[model][family](), name))
+        [one] = [one for one in space.space if one.name == name]
+        assert one.default == value and type(one.default) is declared
+        assert type(one.random_sample(seed=3)) is declared and one.min_value < one.max_value
+
+
 @pytest.mark.parametrize("model, family", FAMILIES)
 def test_every_space_holds_todays_defaults(model, family):
     kind = KINDS[model][family]
