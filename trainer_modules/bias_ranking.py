@@ -109,15 +109,18 @@ def filled(matrix: RatingMatrix) -> Filled:
     return Filled(fitted.mean, users @ movies.T, fitted.noise)
 
 
-def filled_around(matrix: RatingMatrix, stars: np.ndarray, noise: float) -> Filled:
+def filled_around(
+    matrix: RatingMatrix, stars: np.ndarray, noise: float, by_bias: Filled | None = None
+) -> Filled:
     """A family's own predictions for users and movies with cells; what biases say of all others.
 
     Args:
       matrix: what the family was fitted on.
       stars: float32 [U, N].
       noise: variance of the cells' stars around them.
+      by_bias: `filled` of the matrix, which is overwritten; None: found here.
     """
-    everything = filled(matrix)
+    everything = by_bias or filled(matrix)
     seen = np.ix_(np.unique(matrix.user), np.unique(matrix.movie))
     everything.stars[seen] = stars[seen] - everything.mean
     return everything._replace(noise=noise)

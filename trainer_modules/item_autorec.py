@@ -143,8 +143,10 @@ def fit(data: RankingData, values: Mapping[str, Any], seed: int) -> Fitted:
     num_users, num_movies = len(train.user_side), len(train.movie_side)
     check_size(len(fit_cells.stars), num_users, num_movies, "autorec")
     tuning = Watch(p.num_epochs, train, rating_matrix.of_rows(data.tuned_on, data), data.rating_range)
+    by_bias = bias_ranking.filled(train)
+    # What is looked at is what would be served: of users and movies without train rows biases speak.
     errors = {
-        number: tuning(number, predict_from(model.filled_in(train)))
+        number: tuning(number, bias_ranking.filled_around(train, model.filled_in(train), 0.0, by_bias).of)
         for number, model in enumerate(epochs(train, p, seed), start=1)
         if number % _EPOCHS_PER_LOOK == 0 or number == p.num_epochs
     }

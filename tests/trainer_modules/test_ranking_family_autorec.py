@@ -1,10 +1,13 @@
 """The ranking family autorec: what every family must do, and the two mistakes that are easily made."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from ranking_family_suite import RankingFamilySuite
 
-from trainer_modules import hyperparameters, item_autorec
+from trainer_modules import bias_ranking, hyperparameters, item_autorec, ranking_data, tuning
+from trainer_modules import features as f
 from trainer_modules.rating_matrix import RatingMatrix
 
 import tensorflow as tf  # isort: skip  (after trainer_modules: they choose the Keras)
@@ -70,3 +73,16 @@ def test_stars_of_0_and_below_count_as_stars(cells, moved):
 
     below = cells._replace(stars=cells.stars + np.float32(moved))
     np.testing.assert_allclose(filled_in(below), filled_in(cells) + moved, atol=1e-5)
+
+
+def test_what_eval_is_shown_is_what_would_be_served(star_artifacts):
+    """Of movies without train rows biases speak: where eval asks for such a one alone, it is told what biases say."""
+    data = ranking_data.load(star_artifacts.fn_args("", {"rating_range": [1.0, 5.0]}))
+    rated = data.train[f.MOVIE_INDEX.name]
+    cold = int(rated[0])
+    train, held_out = ({name: values[chosen] for name, values in rows.items()} for rows, chosen in (
+        (data.train, rated != cold), (data.fit, data.fit[f.MOVIE_INDEX.name] == cold)
+    ))  # fmt: skip
+    asked = dataclasses.replace(data, train=train, eval=held_out, may_tune_on=None)
+    figure = tuning.figure_of(item_autorec.fit, asked, {"hidden_units": 4, "num_epochs": 5}, seed=3)
+    assert figure == pytest.approx(tuning.figure_of(bias_ranking.fit, asked, {}, seed=3), abs=1e-5)
