@@ -50,12 +50,14 @@ def draw(components: Sequence[ComponentRun], path: pathlib.Path) -> bool:
         for (phase, split), points in _points(rows, measure).items():
             line, label = _STYLES[phase, split]
             axes.plot(*zip(*points, strict=True), line, marker="." if len(points) < 50 else "", label=label)
-        axes.set(title=model, xlabel="epoch", ylabel=_LABELS[measure])
+        axes.set(title=model, xlabel="epoch, or step of a chain", ylabel=_LABELS[measure])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    partial = path.with_name(f".{path.name}")
+    figure.savefig(partial, dpi=120, format="png")
+    partial.replace(path)  # whoever sees the file sees all of it
     pyplot.close(figure)
     return True
 

@@ -22,7 +22,9 @@ def keep_found(root_path: pathlib.Path) -> pathlib.Path | None:
         return None
     path = root_path / "report" / FILE
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(tables))
+    partial = path.with_name(f".{FILE}")
+    partial.write_text("\n".join(tables))
+    partial.replace(path)  # whoever sees the file sees all of it
     return path
 
 

@@ -4,7 +4,7 @@ stars = mean + b_u + b_i + p_u . q_i + s sum_j a_ij e_j + c . x_L, where
 
 * b_u, p_u add up what the user id, age, gender and occupation say, and the hour and weekday of the newest history item;
   b_i, q_i the movie id, genres and year of release;
-* p_u also has |H|^-1/2 sum over the history H of w_j (e_j x_j + y_j): the explicit and the implicit half of SVD++
+* p_u also has (1 + |H|)^-1/2 sum over the history H of w_j (e_j x_j + y_j): the explicit and the implicit half of SVD++
   (Koren, Factorization meets the neighborhood, KDD 2008), e_j = r_j - mean - b_j being how much better than usual the
   user liked movie j, and w_j depending on how long before the newest item j was rated;
 * a_ij is a softmax over k_i . k_j + recency_j: attention to the movies of the history that are like the candidate,

@@ -217,8 +217,7 @@ def main():
     parser.add_argument("--in-folder", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.data_dir.is_dir():
-        print(f"this benchmark needs ml-100k, and {options.data_dir} is no folder: give --data-dir")
-        return
+        sys.exit(f"this benchmark needs ml-100k, and {options.data_dir} is no folder: give --data-dir")
     if options.in_folder:
         measure(options.splits[0], options.families, options.data_dir, options.in_folder, options.seed)
         return
