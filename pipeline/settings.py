@@ -12,12 +12,11 @@ from dataclasses import field
 from typing import Any
 
 import pydantic
-import tomli
 from pydantic.dataclasses import dataclass
 
 from components import editions, splits
 from components.errors import InputError
-from pipeline import hyperparameter_files
+from pipeline import hyperparameter_files, setting_layers
 from pipeline.limits import Limits
 from trainer_modules import contract, hyperparameters, search_spaces
 
@@ -25,6 +24,14 @@ DATASETS = (*editions.EDITIONS, editions.OWN_FILES)
 
 PRESETS = ("tutorial",)
 """What --preset may name; the others in presets/ go with their data sets."""
+
+MEASURED = {
+    contract.RETRIEVAL: (
+        "ndcg_at_10", "recall_at_10", "recall_at_20", "recall_at_100", "mrr_at_100", "coverage_at_10", "gini_at_10",
+    ),
+    contract.RANKING: ("rmse", "mae", "calibration", "ndcg_at_10", "worst_slice"),
+}  # fmt: skip
+"""Model -> what may be gated."""
 
 _LAST_SPANS = re.compile(r"last:([1-9]\d*)")
 _STRICT = pydantic.ConfigDict(extra="forbid")
@@ -157,6 +164,10 @@ class Settings:
                     hyperparameters.parse(known[family], values)
                 except ValueError as error:
                     raise InputError(f"hyperparameters of {name} {family}: {error}") from error
+            gates = (model.gates, *(of_it.gates for of_it in model.families.values()))
+            for metric in itertools.chain.from_iterable(of_split for one in gates for of_split in one.values()):
+                if metric not in MEASURED[name]:
+                    raise InputError(f"gates of {name} {metric}: what is measured is {', '.join(MEASURED[name])}")
         if self.tune and not self.tuned_models:
             families = ", ".join(f"{name} {getattr(self, name).family}" for name in self.models)
             raise InputError(f"tune is {self.tune}, and nothing can be searched of {families}: leave --tune out")
@@ -240,13 +251,13 @@ def load(
         # Beside this file, not of the package's name: to a search path with another folder of that name it is both.
         path = pathlib.Path(__file__).parent / "presets" / f"{name}.toml"
         if path.is_file():
-            values = _merged(values, _parse(path.read_bytes(), f"preset {name}"))
+            values = setting_layers.merged(values, setting_layers.parse(path.read_bytes(), f"preset {name}"))
     if settings_path is not None:
         try:
             content = settings_path.read_bytes()
         except OSError as error:
             raise InputError(f"--settings {settings_path}: {error.strerror}; give a readable TOML file") from error
-        own = _parse(content, str(settings_path))
+        own = setting_layers.parse(content, str(settings_path))
     tuned = hyperparameter_files.read(hyperparameters_path) if hyperparameters_path is not None else {}
     for name, family in ((contract.RETRIEVAL, retrieval_family), (contract.RANKING, ranking_family)):
         if family is not None and name in tuned and tuned[name]["family"] != family:
@@ -264,47 +275,12 @@ def load(
             own[name] = {"family": chosen, **table}
             if values.get(name, {}).get("family") not in (None, chosen):
                 own[name].pop("hyperparameters", None)
-    values = _merged(_merged(values, own), tuned)
-    values = _merged(values, {name: value for name, value in overrides.items() if value is not None})
+    values = setting_layers.merged(setting_layers.merged(values, own), tuned)
+    values = setting_layers.merged(values, {name: value for name, value in overrides.items() if value is not None})
     try:
         return Settings(**{**values, "dataset": dataset})
     except (pydantic.ValidationError, TypeError) as error:
         raise InputError(f"settings: {_readable(error)}") from error
-
-
-def _parse(content: bytes, name: str) -> dict[str, Any]:
-    try:
-        return tomli.loads(content.decode())
-    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise InputError(f"{name} is not valid TOML: {error}") from error
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`under` with `over` laid on it, table by table; where a family is named, on what `under` has of that family."""
-    result = dict(under)
-    for name, value in over.items():
-        is_model = name in (contract.RETRIEVAL, contract.RANKING)
-        below = result.get(name, {} if is_model else None)
-        if isinstance(value, dict) and isinstance(below, dict):
-            if is_model:
-                below = _of_family(below, value.get("family", below.get("family")), value.get("families"))
-            value = _merged(below, value)
-        result[name] = value
-    return result
-
-
-def _of_family(table: dict[str, Any], family: Any, more: Any) -> dict[str, Any]:
-    """What a model's table has of a family, and what `more` families have of it. What is of the wrong type stays, for
-    Settings to refuse."""
-    families = table.get("families", {})
-    if family == table.get("family"):
-        return _merged(table, _named(more, family))
-    return {**_merged(_named(families, family), _named(more, family)), "families": families}
-
-
-def _named(families: Any, family: Any) -> dict[str, Any]:
-    found = families.get(family) if isinstance(families, dict) and isinstance(family, str) else None
-    return found if isinstance(found, dict) else {}
 
 
 def _readable(error: pydantic.ValidationError | TypeError) -> str:

@@ -1,11 +1,12 @@
 import dataclasses
 import pathlib
 
+import numpy as np
 import pytest
 
 from components import editions, splits
 from components.errors import InputError
-from pipeline import settings
+from pipeline import setting_layers, settings
 
 
 def test_file_and_command_line_lie_over_the_preset(tmp_path):
@@ -51,14 +52,14 @@ def test_another_family_has_the_presets_of_its_own(tmp_path):
         hyperparameters = { user_shrinkage = 2.0, movie_shrinkage = 1.0 }
         gates.random.rmse.max = 0.99
     """)
-    under = settings._parse(preset.read_bytes(), "preset")
+    under = setting_layers.parse(preset.read_bytes(), "preset")
     over = {"ranking": {"family": "bias", "hyperparameters": {"movie_shrinkage": 4.0}}}
-    found = settings.Settings(**settings._merged(under, over)).ranking
+    found = settings.Settings(**setting_layers.merged(under, over)).ranking
     assert found.hyperparameters == {"user_shrinkage": 2.0, "movie_shrinkage": 4.0}
     assert found.gates_of(splits.parse("random"))["rmse"].max == 0.99
-    same = settings.Settings(**settings._merged(under, {"ranking": {"family": "deep"}})).ranking
+    same = settings.Settings(**setting_layers.merged(under, {"ranking": {"family": "deep"}})).ranking
     assert same.hyperparameters == {"factors": 8} and same.gates["random"]["rmse"].max == 0.9
-    back = settings._merged(settings._merged(under, over), {"ranking": {"family": "bias"}})
+    back = setting_layers.merged(setting_layers.merged(under, over), {"ranking": {"family": "bias"}})
     assert settings.Settings(**back).ranking == found
     with pytest.raises(ValueError, match="by_moon"):
         settings.Model("deep", families={"bias": settings.FamilyPreset(gates={"by_moon": {}})})
@@ -95,6 +96,8 @@ def test_what_the_users_file_has_of_a_family_holds_when_it_is_chosen(tmp_path):
         ("[ranking.families.depe.gates]\n", "ranking is 'depe'; the families are"),
         ("[ranking.families.deep.hyperparameters]\nfactor = 8\n", "ranking deep: .*no hyperparameter factor"),
         ("seed = 4294967296\n", "seed"),
+        ("[ranking.gates.random]\nrmes = { max = 0.9 }\n", "gates of ranking rmes: what is measured is rmse, mae"),
+        ("[retrieval.gates.global_time]\nrmse = { max = 0.9 }\n", "gates of retrieval rmse: what is measured is ndcg"),
         ('seed = "three"\n', "seed"),
         ("max_bad_share = 1.5\n", "max_bad_share"),
         ('[retrieval]\nfamily = "two_tower"\nlayers = 3\n', "layers"),
@@ -124,6 +127,15 @@ def test_every_preset_loads(dataset):
     found = settings.load(dataset)
     assert found.dataset == dataset
     assert found.synthetic == (dataset == "sample")
+
+
+def test_what_may_be_gated_is_what_is_measured():
+    from components import ranking_figures, ranking_slices, retrieval_protocol  # here: TensorFlow comes with them
+
+    figures = ranking_figures.figures(np.array([b"u", b"u"]), np.array([1.0, 4.0]), np.array([2.0, 3.0]))
+    assert set(settings.MEASURED["ranking"]) == {*figures, ranking_slices.WORST_SLICE}
+    retrieval = {*retrieval_protocol.QUERY_METRICS, retrieval_protocol.COVERAGE, retrieval_protocol.GINI}
+    assert set(settings.MEASURED["retrieval"]) == retrieval
 
 
 def test_a_data_set_without_a_preset_has_the_defaults():
