@@ -137,7 +137,7 @@ class Settings:
     """Pushed versions kept on disk, the newest included."""
     retrieval: Model = field(default_factory=lambda: Model(family="two_tower"))
     ranking: Model = field(default_factory=lambda: Model(family="deep"))
-    """By default the one that takes any number of rows; the presets of small editions name the one that is best."""
+    """By default the one that needs memory for the rows alone; the presets of small editions name the best one."""
     index: Index = field(default_factory=Index)
     """How the served retrieval model looks candidates up."""
 

@@ -63,7 +63,9 @@ class RankingData:
     @property
     def fit_ids(self) -> tuple[np.ndarray, np.ndarray]:
         """bytes [R] each: user and movie of the rows in `fit`."""
-        return _ids(self.fit, self.transform_output)
+        names = f.USER_INDEX.name, f.MOVIE_INDEX.name  # not self.fit: histories are most of a row's memory
+        rows = {name: np.concatenate([self.train[name], self.eval[name]]) for name in names}
+        return _ids(rows, self.transform_output)
 
     @property
     def fit(self) -> Rows:
