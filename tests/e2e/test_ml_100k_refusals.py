@@ -7,12 +7,13 @@ import types
 
 import numpy as np
 import pytest
-from tfx.types import standard_artifacts
 
 from components import baseline, ranking_evaluation, retrieval_evaluation
 from pipeline import run_local, settings
 from trainer_modules import features as f
 from trainer_modules import ranking, ranking_data, ranking_signatures, retrieval, retrieval_data, retrieval_model
+
+from tfx.types import standard_artifacts  # isort: skip  (after trainer_modules: they choose the Keras)
 
 SEED = 7
 
